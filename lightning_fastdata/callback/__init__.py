@@ -1,0 +1,5 @@
+"""The door to Lightning's callbacks: ``DataStallProfiler``."""
+
+from lightning_fastdata.callback.callback import DataStallProfiler
+
+__all__ = ["DataStallProfiler"]

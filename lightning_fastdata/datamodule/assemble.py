@@ -1,0 +1,133 @@
+"""One loader out of its parts, the data module's settings and what the trainer asks for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from torch.utils.data import IterableDataset, SequentialSampler, default_collate, default_convert
+
+from lightning_fastdata.datamodule.parts import LoaderParts
+from lightning_fastdata.datamodule.trainer import (
+    current_epoch,
+    device_of,
+    early_overrides,
+    overfits,
+    ranks_of,
+    refuse_early_overrides,
+    step_dtype,
+)
+from lightning_fastdata.dataset.image_folder import ImageFolder
+from lightning_fastdata.dataset.views import base_of
+from lightning_fastdata.loader.fast_data_loader import FastDataLoader
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.order import EpochOrder
+from lightning_fastdata.plan import LoaderPlan
+from lightning_fastdata.transfer.deliver import Deliver
+from lightning_fastdata.transfer.normalize import NormalizePictures
+
+if TYPE_CHECKING:
+    from lightning_fastdata.datamodule.module import FastDataModule
+
+
+def assemble_loader(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDataLoader:
+    """Build a loader inside the trainer's hook; everything goes by keyword, so that Lightning can.
+
+    Args:
+        module: The data module, attached to its trainer if there is one.
+        name: ``train``, ``val``, ``val[1]``, ...
+        parts: What the loader is made of.
+    """
+    trainer, training = module.trainer, name.startswith("train")
+    deliver = choose_delivery(module, parts.dataset)
+    plan = _plan(module, name, parts)
+    loader = FastDataLoader(
+        dataset=parts.dataset,
+        batch_size=parts.batch_size,
+        sampler=_sampler(module, parts, training=training),
+        batch_sampler=parts.batch_sampler,
+        num_workers=plan.num_workers,
+        collate_fn=parts.collate_fn,
+        drop_last=parts.drop_last,
+        timeout=parts.timeout,
+        worker_init_fn=parts.worker_init_fn,
+        multiprocessing_context=parts.multiprocessing_context,
+        seed=module.seed,
+        batch_transform=parts.batch_transform,
+        plan=plan,
+        epoch_source=None if trainer is None else _epoch_source(trainer, training=training),
+        deliver=deliver,
+    )
+    if training:
+        module.planner.watch(loader)
+    return loader
+
+
+def choose_delivery(module: "FastDataModule", dataset: Any) -> Deliver | None:
+    """How batches get to the device, and what is done there; ``None`` leaves it to Lightning.
+
+    Raises:
+        SettingsError: If a hook of the user's must see batches before the transfer.
+    """
+    trainer = module.trainer
+    transform = module.device_transform
+    draws = transform != "auto"
+    if transform == "auto":
+        base = base_of(dataset)
+        normalizes = isinstance(base, ImageFolder) and base.transform is None
+        transform = (
+            NormalizePictures(base.mean, base.std, step_dtype(trainer)) if normalizes else None
+        )
+    overrides = early_overrides(trainer, module)
+    if overrides:
+        if transform is not None:
+            refuse_early_overrides(overrides, transform)
+        return None
+    device = device_of(trainer)
+    if transform is None and device.type == "cpu":
+        return None
+    move: Callable[[Any], Any] = partial(move_data_to_device, device=device)
+    return Deliver(device, move, transform, draws=draws)
+
+
+def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan:
+    trainer = module.trainer
+    batched = parts.batch_size is not None or parts.batch_sampler is not None
+    recipe = Recipe(
+        dataset=parts.dataset,
+        collate_fn=parts.collate_fn or (default_collate if batched else default_convert),
+        batch_transform=parts.batch_transform,
+        batched=batched,
+    )
+    plan = module.planner.plan(
+        name,
+        module.wishes(),
+        recipe,
+        parts.batch_size or 1,
+        local_world_size=None if trainer is None else trainer.num_devices,
+        max_stall_fraction=module.max_stall_fraction,
+    )
+    if trainer is not None:  # the ranks measured for themselves, and must not differ
+        plan = module.planner.plans[name] = trainer.strategy.broadcast(plan)
+    return plan
+
+
+def _sampler(module: "FastDataModule", parts: LoaderParts, *, training: bool) -> Any:
+    if parts.batch_sampler is not None or isinstance(parts.dataset, IterableDataset):
+        return None
+    if overfits(module.trainer):
+        return SequentialSampler(parts.dataset)  # what Lightning would put in, with a warning
+    if parts.sampler is not None:
+        return parts.sampler
+    return EpochOrder(
+        parts.dataset,
+        shuffle=parts.shuffle,
+        seed=module.seed,
+        drop_last=parts.drop_last,
+        pad=training,
+        **ranks_of(module.trainer),
+    )
+
+
+def _epoch_source(trainer: Any, *, training: bool) -> Callable[[], int]:
+    return partial(current_epoch, trainer, training=training)

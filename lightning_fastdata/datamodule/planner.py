@@ -1,0 +1,83 @@
+"""The plans of one data module: made once a dataset and batch size, remembered, and restored."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from lightning_fastdata.loader.fast_data_loader import FastDataLoader
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.measure import measure_and_choose, probe
+from lightning_fastdata.plan import LoaderPlan
+from lightning_fastdata.tuning.choose import Wishes
+from lightning_fastdata.tuning.probe import ProbeFacts
+
+
+class Planner:
+    """Makes plans, and remembers what they rest on so that no sample is measured twice."""
+
+    def __init__(self) -> None:
+        self.plans: dict[str, LoaderPlan] = {}
+        """The plan in use of each loader, by its name (``train``, ``val``, ``val[1]``, ...)."""
+        self._facts: dict[int, tuple[Any, int, ProbeFacts]] = {}
+        self._training: list[FastDataLoader] = []
+        self._step_time_s: float | None = None
+
+    def plan(
+        self,
+        name: str,
+        wishes: Wishes,
+        recipe: Recipe,
+        batch_size: int,
+        *,
+        local_world_size: int | None,
+        max_stall_fraction: float,
+    ) -> LoaderPlan:
+        """Decide how one loader loads; the choice stands in ``plans`` under ``name``."""
+        self.plans[name] = measure_and_choose(
+            wishes,
+            recipe,
+            batch_size,
+            read_samples=self._facts_of,
+            local_world_size=local_world_size,
+            step_time_s=self.step_time_s() if name.startswith("train") else None,
+            max_stall_fraction=max_stall_fraction,
+        )
+        return self.plans[name]
+
+    def watch(self, loader: FastDataLoader) -> None:
+        """Learn the time of a training step from this loader while it is used."""
+        self._training = [*self._training[-7:], loader]  # bounded: loaders may come every epoch
+
+    def step_time_s(self) -> float | None:
+        """Seconds of a training step, from the loaders watched or a checkpoint, where known."""
+        for loader in reversed(self._training):
+            if (measured := loader.median_step_s()) is not None:
+                self._step_time_s = measured
+                break
+        return self._step_time_s
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the plans and the step time as plain values."""
+        plans = {name: asdict(plan) for name, plan in self.plans.items()}
+        return {"plans": plans, "step_time_s": self.step_time_s()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the step time of the run that was saved, so that the first plan knows it."""
+        known = {field.name for field in fields(LoaderPlan)}
+        for name, plan in state.get("plans", {}).items():
+            self.plans[name] = LoaderPlan(**{key: plan[key] for key in known & plan.keys()})
+        self._step_time_s = state.get("step_time_s")
+
+    def _facts_of(self, recipe: Recipe, batch_size: int) -> ProbeFacts:
+        known = self._facts.get(id(recipe.dataset))
+        if known is None or known[0] is not recipe.dataset:
+            known = (recipe.dataset, batch_size, probe(recipe, batch_size))
+            self._facts[id(recipe.dataset)] = known
+        _, measured_size, facts = known
+        scale = batch_size / measured_size  # the batch-size finder asks for many sizes
+        return replace(
+            facts,
+            batch_wall_ns=round(facts.batch_wall_ns * scale),
+            batch_cpu_ns=round(facts.batch_cpu_ns * scale),
+            batch_bytes=round(facts.batch_bytes * scale),
+        )

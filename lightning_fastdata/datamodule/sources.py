@@ -1,0 +1,182 @@
+"""Where a data module's data comes from: its own datasets, or another data module's loaders."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from torch.utils.data import Dataset, IterableDataset
+
+from lightning_fastdata.datamodule.parts import LoaderParts, parts_of_loader
+from lightning_fastdata.datamodule.trainer import is_overridden
+from lightning_fastdata.dataset.views import split_dataset
+from lightning_fastdata.errors import DatasetError, SettingsError
+from lightning_fastdata.loader.check import check_batches, check_length
+
+if TYPE_CHECKING:
+    from lightning_fastdata.datamodule.module import FastDataModule
+
+Kind = Literal["train", "val", "test", "predict"]
+KINDS: tuple[Kind, ...] = ("train", "val", "test", "predict")
+DatasetSource: TypeAlias = (
+    Dataset[Any] | Callable[[], Any] | list[Dataset[Any]] | dict[str, Dataset[Any]]
+)
+_KINDS_OF_STAGE: dict[str | None, tuple[Kind, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: KINDS,
+}
+
+
+class Source(Protocol):
+    """Gives the parts of each kind of loader."""
+
+    def has(self, kind: Kind) -> bool:
+        """Whether there is, or will be after ``set_up``, data of this kind."""
+
+    def set_up(self, stage: str | None) -> None:
+        """Build what a stage needs and check it. Doing it twice builds nothing twice."""
+
+    def parts(self, kind: Kind) -> Any:
+        """The parts of this kind's loaders, in the structure that the trainer is to get."""
+
+
+class OwnDatasets:
+    """The datasets that were passed to a data module, or that its ``build_...`` methods give.
+
+    Args:
+        module: Whose they are.
+    """
+
+    def __init__(self, module: "FastDataModule") -> None:
+        self._module = module
+        self._datasets: dict[Kind, Any] = {}
+
+    def has(self, kind: Kind) -> bool:
+        """Whether a dataset was passed, or its ``build_...`` method is overridden."""
+        module = self._module
+        splits = kind == "val" and module.val_fraction is not None
+        return splits or getattr(module, f"{kind}_dataset") is not None or self._builds(kind)
+
+    def set_up(self, stage: str | None) -> None:
+        """Build and check the datasets of a stage that are not there yet."""
+        for kind in _KINDS_OF_STAGE[stage]:
+            if kind not in self._datasets and self.has(kind):
+                self._build(kind)
+
+    def parts(self, kind: Kind) -> Any:
+        """Join this kind's datasets with the data module's settings, as they are now."""
+        module, training = self._module, kind == "train"
+        batch_size = module.batch_size
+        if not training and module.eval_batch_size is not None:
+            batch_size = module.eval_batch_size
+
+        def joined(dataset: Any) -> LoaderParts:
+            drop_last = training and module.drop_last
+            check_batches(check_length(dataset), batch_size, drop_last)
+            return LoaderParts(
+                dataset=dataset,
+                batch_size=batch_size,
+                shuffle=training and module.shuffle and not isinstance(dataset, IterableDataset),
+                drop_last=drop_last,
+                collate_fn=module.collate_fn,
+                batch_transform=module.batch_transform,
+                worker_init_fn=module.worker_init_fn,
+                multiprocessing_context=module.multiprocessing_context,
+            )
+
+        return map_structure(self._datasets[kind], joined)
+
+    def _build(self, kind: Kind) -> None:
+        module = self._module
+        if module.val_fraction is not None and kind in ("train", "val"):
+            whole = build_dataset(module.build_train_dataset(), "train_dataset")
+            if isinstance(whole, (Mapping, list, IterableDataset)):
+                raise SettingsError(
+                    f"val_fraction={module.val_fraction} with a train_dataset of type "
+                    f"{type(whole).__name__}, wanted one map-style dataset. Pass a val_dataset."
+                )
+            sides = split_dataset(whole, module.val_fraction, module.seed)
+            self._datasets["train"], self._datasets["val"] = sides
+            return
+        built = build_dataset(getattr(module, f"build_{kind}_dataset")(), f"{kind}_dataset")
+        map_structure(built, check_length)
+        self._datasets[kind] = built
+
+    def _builds(self, kind: Kind) -> bool:
+        method = getattr(type(self._module), f"build_{kind}_dataset")
+        return not method.__module__.startswith("lightning_fastdata.")
+
+
+class ExistingModule:
+    """The loaders that another data module makes.
+
+    Args:
+        existing: That data module.
+        module: The one that stands in for it, and whose trainer it is to see.
+    """
+
+    def __init__(self, existing: Any, module: "FastDataModule") -> None:
+        self.existing, self._module = existing, module
+
+    def has(self, kind: Kind) -> bool:
+        """Whether the other data module has written the hook."""
+        return is_overridden(self.existing, f"{kind}_dataloader")
+
+    def set_up(self, stage: str | None) -> None:
+        """Set the other one up, each time the trainer asks."""
+        self.existing.trainer = self._module.trainer
+        self.existing.setup(stage)
+
+    def parts(self, kind: Kind) -> Any:
+        """Ask the other one for its loaders, and read what they are made of."""
+        loaders = getattr(self.existing, f"{kind}_dataloader")()
+
+        def read(loader: Any) -> Any:
+            parts = parts_of_loader(loader)
+            return loader if parts is None else parts
+
+        return map_structure(loaders, read)
+
+
+def map_structure(values: Any, convert: Callable[[Any], Any]) -> Any:
+    """Apply ``convert`` to each value of nested lists, tuples and dicts, and keep the structure."""
+    if isinstance(values, Mapping):
+        return {key: map_structure(value, convert) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [map_structure(value, convert) for value in values]
+    return convert(values)
+
+
+def build_dataset(source: Any, name: str) -> Any:
+    """Call what builds a dataset, inside lists, tuples and dicts too.
+
+    Args:
+        source: A dataset, a function without arguments, or a list, tuple or dict of these.
+        name: The argument that it was given for, for the error.
+
+    Raises:
+        DatasetError: If there is something else in it.
+    """
+
+    def built(one: Any) -> Any:
+        if not _is_dataset(one) and callable(one):
+            return build_dataset(one(), name)
+        if not _is_dataset(one):
+            raise DatasetError(
+                f"{name} is {one!r:.80}, wanted a torch Dataset, a function without arguments that "
+                "builds one, or a list or dict of these. Pass for example "
+                f'{name}=ImageFolder("path/to/pictures").'
+            )
+        return one
+
+    return map_structure(source, built)
+
+
+def _is_dataset(source: Any) -> bool:
+    # Anything with samples by number serves, as it does for torch's DataLoader.
+    return isinstance(source, Dataset) or (
+        hasattr(source, "__getitem__")
+        and hasattr(source, "__len__")
+        and not isinstance(source, (str, bytes))
+    )

@@ -1,0 +1,103 @@
+"""What a data module needs to know of its trainer, read in one place.
+
+Some of it has no public name in Lightning; those reads are marked, and a test on each supported
+release fails where one has moved.
+"""
+
+from typing import Any
+
+import torch
+
+from lightning_fastdata.errors import SettingsError
+
+EARLY_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device")
+_DTYPES = {
+    "64-true": torch.float64,
+    "16-true": torch.float16,
+    "bf16-true": torch.bfloat16,
+    "16-mixed": torch.float16,
+    "bf16-mixed": torch.bfloat16,
+}
+
+
+def device_of(trainer: Any) -> torch.device:
+    """The device that training runs on; the host where there is no trainer."""
+    if trainer is None:
+        return torch.device("cpu")
+    device: torch.device = trainer.strategy.root_device
+    return device
+
+
+def step_dtype(trainer: Any) -> torch.dtype:
+    """The floating-point type that a training step computes in."""
+    precision = None if trainer is None else str(trainer.precision)
+    return _DTYPES.get(precision or "", torch.float32)
+
+
+def ranks_of(trainer: Any) -> dict[str, int]:
+    """``num_replicas`` and ``rank`` that share the data; one where the user wants no sharding."""
+    alone = {"num_replicas": 1, "rank": 0}
+    if trainer is None:
+        return {}
+    if not trainer._accelerator_connector.use_distributed_sampler:  # no public name
+        return alone
+    kwargs = trainer.distributed_sampler_kwargs
+    return alone if kwargs is None else dict(kwargs)
+
+
+def overfits(trainer: Any) -> bool:
+    """Whether the trainer goes over a few unshuffled batches again and again."""
+    return trainer is not None and trainer.overfit_batches > 0
+
+
+def current_epoch(trainer: Any, *, training: bool) -> int:
+    """The trainer's epoch, at the first batch of a pass.
+
+    When ``configure_optimizers`` asks for ``estimated_stepping_batches``, Lightning builds the
+    training loaders before it has read the checkpoint's loop state, and then forgets to give the
+    loaders their saved positions. At this point it has the positions at hand.
+    """
+    if training:
+        loop = trainer.fit_loop
+        if getattr(loop, "_combined_loader_states_to_load", None):  # no public name
+            loop._load_combined_loader_states()
+    epoch: int = trainer.current_epoch
+    return epoch
+
+
+def early_overrides(trainer: Any, datamodule: Any) -> list[str]:
+    """Name the hooks before the transfer that the user has written, as ``Class.hook``."""
+    if trainer is None:
+        return []
+    owners = (trainer.lightning_module, datamodule)
+    return [
+        f"{type(owner).__name__}.{hook}"
+        for owner in owners
+        if owner is not None
+        for hook in EARLY_HOOKS
+        if is_overridden(owner, hook)
+    ]
+
+
+def is_overridden(owner: Any, hook: str) -> bool:
+    """Whether a hook was written by the user, under either of Lightning's two names."""
+    module: str = getattr(owner, hook).__module__
+    return not module.startswith(("lightning.", "pytorch_lightning."))
+
+
+def refuse_early_overrides(overrides: list[str], transform: Any) -> None:
+    """Refuse a device transform where a hook of the user's must see the batch before its transfer.
+
+    Raises:
+        SettingsError: Naming both.
+    """
+    if overrides:
+        raise SettingsError(
+            f"device_transform is {_name(transform)}, and {' and '.join(overrides)} must see "
+            "batches before they are on the device, wanted one of the two. Pass "
+            "device_transform=None, or move the work into on_after_batch_transfer."
+        )
+
+
+def _name(transform: Any) -> str:
+    return getattr(transform, "__name__", type(transform).__name__)

@@ -1,0 +1,1 @@
+"""What is read: folders of pictures, views of other datasets, and gathers of whole batches."""

@@ -1,0 +1,33 @@
+"""What can go wrong, said for people: what was found, what was wanted, and what to do.
+
+Every error is a ``FastDataError`` and also the standard exception that a caller would expect. Every
+one can be built from a single string, so it survives the way from a worker process unchanged.
+"""
+
+
+class FastDataError(Exception):
+    """Anything this package refuses or could not do."""
+
+
+class SettingsError(FastDataError, ValueError):
+    """An argument, or two arguments together, that cannot work."""
+
+
+class DatasetError(FastDataError, ValueError):
+    """A dataset that cannot be read as it is: missing, empty, or not what was promised."""
+
+
+class SampleError(FastDataError, RuntimeError):
+    """One sample that could not be read or made; the message names its index."""
+
+
+class BatchShapeError(FastDataError, ValueError):
+    """Samples that do not fit together into one batch; the message names the first that differs."""
+
+
+class ResumeError(FastDataError, RuntimeError):
+    """A saved position that does not belong to this dataset."""
+
+
+class MissingExtraError(FastDataError, ImportError):
+    """An optional library is needed; the message gives the pip command."""

@@ -1,0 +1,312 @@
+"""``FastDataLoader``: torch's DataLoader to look at, our order and engines inside."""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sized
+from itertools import islice
+from typing import Any, Literal, cast
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    default_collate,
+    default_convert,
+)
+
+from lightning_fastdata.loader.check import check_batches, check_length, check_workers
+from lightning_fastdata.loader.engine import HostBatch, Request
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.measure import measure_and_choose, name_of_context
+from lightning_fastdata.loader.position import Progress
+from lightning_fastdata.loader.requests import requests_of_order, requests_of_sampler
+from lightning_fastdata.loader.shelf import EngineShelf
+from lightning_fastdata.loader.torch_engine import WorkerSettings
+from lightning_fastdata.order import EpochOrder
+from lightning_fastdata.plan import EngineName, LoaderPlan
+from lightning_fastdata.tuning.choose import Wishes
+
+_STEPS_NEEDED, _STEPS_REMEMBERED = 10, 256  # guess: enough for a median that follows a change
+
+
+class FastDataLoader(DataLoader[Any]):
+    """Loads batches fast, in an order and with random numbers that no setting of speed changes.
+
+    It is a ``torch.utils.data.DataLoader`` whose arguments keep torch's meaning. On top of that,
+    batches are identical to the bit for any number of workers, after any restart and any resume
+    (for map-style datasets without state across samples that draw from torch's, NumPy's and
+    Python's generators); a shuffle takes no memory; and ``state_dict`` saves the position.
+
+    Without a sampler of yours, the samples are shared among the ranks of ``torch.distributed``.
+    Every pass is a new epoch, or the one that ``set_epoch`` chose. Building a loader starts no
+    process; with ``num_workers="auto"`` it reads a few samples to see what they cost.
+
+    Args:
+        dataset: Map-style or iterable.
+        batch_size: Samples a batch, 1 or more; ``None`` gives single samples.
+        shuffle: Whether samples come in a new seeded order each epoch.
+        sampler: Your own order of samples, instead of ``shuffle``.
+        batch_sampler: Your own batches of sample indices, instead of all of these.
+        num_workers: Worker processes, a number that is kept; 0 loads in this process, ``"auto"``
+            measures.
+        collate_fn: Makes a batch of a list of samples; ``None`` is torch's.
+        pin_memory: Whether batches lie in page-locked memory; takes effect where CUDA is.
+        drop_last: Whether a last batch that is not full is left out.
+        timeout: Seconds to wait for a batch from workers; 0 waits for ever.
+        worker_init_fn: Called with the worker's number in each worker before its first sample.
+        multiprocessing_context: A start method or a context, for workers.
+        generator: Draws the seed of each epoch, instead of ``seed``.
+        prefetch_factor: Batches made ahead by each worker; ``None`` is 2.
+        persistent_workers: Whether workers live on between epochs; ``"auto"`` is yes.
+        in_order: ``False`` gives batches as they are finished; then a resume is not exact.
+        engine: ``"inline"`` (this process), ``"torch"`` (worker processes) or ``"auto"``.
+        seed: Names the run's orders and random numbers, 0 or more.
+        batch_transform: Called in the worker on each collated batch: one vectorised call a batch.
+        plan: How to load, already decided; then nothing is measured.
+        epoch_source: Asked for the epoch at the first batch of each pass.
+        deliver: Called in this process with each host batch and its seed (64 bits); what it returns
+            is what the loop gets.
+
+    Attributes:
+        plan: The ``LoaderPlan`` in use, with the reason for each choice.
+
+    Raises:
+        SettingsError: If arguments cannot work together.
+        DatasetError: If the dataset is empty.
+        BatchShapeError: If the samples read for ``"auto"`` do not fit together.
+    """
+
+    _shelf: Any = None  # torch's constructor already sets _iterator, below
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        *,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int | Literal["auto"] = "auto",
+        collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool | Literal["auto"] = "auto",
+        in_order: bool = True,
+        engine: EngineName | Literal["auto"] = "auto",
+        seed: int = 0,
+        batch_transform: Callable[[Any], Any] | None = None,
+        plan: LoaderPlan | None = None,
+        epoch_source: Callable[[], int] | None = None,
+        deliver: Callable[[Any, int], Any] | None = None,
+    ) -> None:
+        check_workers(num_workers)
+        length = check_length(dataset)
+        check_batches(length, batch_size, drop_last)
+        self._is_stream = isinstance(dataset, IterableDataset)
+        if sampler is None and batch_sampler is None and not self._is_stream:
+            sampler = EpochOrder(
+                cast(Sized, dataset), shuffle=bool(shuffle), seed=seed, drop_last=drop_last
+            )
+            shuffle = None
+        batched = batch_size is not None or batch_sampler is not None
+        self._recipe = Recipe(
+            dataset=dataset,
+            collate_fn=collate_fn or (default_collate if batched else default_convert),
+            batch_transform=batch_transform,
+            batched=batched,
+        )
+        if plan is None:
+            wishes = Wishes(
+                engine=engine,
+                num_workers=num_workers,
+                prefetch_factor=prefetch_factor,
+                pin_memory=pin_memory,
+                persistent_workers=persistent_workers,
+                start_method=name_of_context(multiprocessing_context),
+            )
+            plan = measure_and_choose(wishes, self._recipe, batch_size or 1)
+        workers = plan.num_workers
+        super().__init__(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sampler=sampler,
+            batch_sampler=batch_sampler,
+            num_workers=workers,
+            collate_fn=self._recipe.collate_fn,
+            pin_memory=plan.pin_memory,
+            drop_last=drop_last,
+            timeout=timeout if workers else 0,
+            worker_init_fn=worker_init_fn,
+            multiprocessing_context=multiprocessing_context if workers else None,
+            generator=generator,
+            prefetch_factor=plan.prefetch_batches // workers if workers else None,
+            persistent_workers=plan.persistent_workers,
+        )
+        self.in_order = in_order  # read when workers start; torch knows it from 2.7 on
+        self.engine, self.seed, self.batch_transform = engine, seed, batch_transform
+        self.plan, self.epoch_source, self.deliver = plan, epoch_source, deliver
+        self._chosen_epoch: int | None = None
+        self._given_ns = 0
+        self._step_times_ns: deque[int] = deque(maxlen=_STEPS_REMEMBERED)
+        shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
+        self._progress = Progress(length, repeats_differ=shuffles)
+        self._shelf = EngineShelf(self._recipe, plan)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class
+        """Begin a pass; nothing is drawn, read or started before its first batch."""
+        return self._stream_pass() if self._is_stream else self._map_pass()
+
+    def __len__(self) -> int:
+        """Batches of an epoch for this rank; of a resumed one, with those consumed before."""
+        order = self._cut_order()
+        if order is None:
+            return super().__len__()
+        size = cast(int, self.batch_size)
+        to_come = len(order) // size if self.drop_last else -(-len(order) // size)
+        return to_come + (self._progress.resumed_batches if order.start else 0)
+
+    def median_step_s(self) -> float | None:
+        """Seconds that the loop typically keeps a batch before it asks for the next one.
+
+        ``None`` until enough steps have been seen. On an accelerator this is the host's share of a
+        step, which is less than the whole while the host runs ahead.
+        """
+        if len(self._step_times_ns) < _STEPS_NEEDED:
+            return None
+        return statistics.median(self._step_times_ns) / 1e9
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass, as ``DistributedSampler.set_epoch`` does."""
+        self._chosen_epoch = epoch
+        if callable(choose := getattr(self.sampler, "set_epoch", None)):
+            choose(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the position in the epoch as plain values: what the loop was given, not fetched."""
+        return self._progress.state(self.seed)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next pass go on at a saved position.
+
+        Args:
+            state_dict: From ``state_dict`` of a loader of the same dataset and batch size; the
+                number of workers and ranks may have changed.
+
+        Raises:
+            ResumeError: If it belongs to a dataset of another length.
+        """
+        position = self._progress.load(state_dict)
+        if isinstance(self.sampler, EpochOrder):
+            self.sampler.begin(position.key, position.samples)
+
+    def close(self) -> None:
+        """Stop all workers; the next pass starts new ones."""
+        if self._shelf is not None:
+            self._shelf.close()
+
+    def _map_pass(self) -> Iterator[Any]:
+        requests, replicas = self._begin_map(), self._replicas()
+        with self._shelf.lend(self._worker_settings()) as engine:
+            while True:
+                for request in islice(requests, engine.depth - engine.in_flight):
+                    engine.submit(request)
+                if not engine.in_flight:
+                    break
+                # No name may hold the batch here: its memory would stay in use one batch longer.
+                yield self._handed_over(engine.next(), replicas)
+                self._step_times_ns.append(time.perf_counter_ns() - self._given_ns)
+        self._progress.finish()
+
+    def _handed_over(self, batch: HostBatch, replicas: int) -> Any:
+        self._progress.advance(len(batch.request.seeds) * replicas)
+        data = self._delivered(batch.data, batch.request.batch_seed)
+        self._given_ns = time.perf_counter_ns()
+        return data
+
+    def _stream_pass(self) -> Iterator[Any]:
+        position = self._progress.begin(self._next_epoch(), self._new_seed)
+        lent = self._shelf.lend_stream(self._worker_settings(), self.batch_size, self.drop_last)
+        with lent as stream:
+            batches = stream.batches(position.epoch)
+            for _ in islice(batches, position.batches):
+                pass  # a resumed stream is replayed up to its position
+            for data in batches:
+                self._progress.advance(0)
+                yield self._delivered(data, position.batches)
+        self._progress.finish()
+
+    def _worker_settings(self) -> WorkerSettings:
+        """Read at the start of a pass: Lightning sets ``worker_init_fn`` after construction."""
+        return WorkerSettings(
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor,
+            pin_memory=self.pin_memory,
+            timeout=self.timeout,
+            worker_init_fn=self.worker_init_fn,
+            multiprocessing_context=self.multiprocessing_context,
+            in_order=self.in_order,
+        )
+
+    def _delivered(self, data: Any, batch_seed: int) -> Any:
+        return data if self.deliver is None else self.deliver(data, batch_seed)
+
+    def _begin_map(self) -> Iterator[Request]:
+        position = self._progress.begin(self._next_epoch(), self._new_seed)
+        if isinstance(self.sampler, EpochOrder):
+            self.sampler.begin(position.key, position.samples)
+        order = self._cut_order()
+        if order is not None:
+            size = cast(int, self.batch_size)
+            return requests_of_order(order, size, self.drop_last, position.batches)
+        sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
+        return requests_of_sampler(
+            sampler,
+            position.key,
+            batched=self.batch_sampler is not None,
+            skip_batches=position.batches,
+        )
+
+    def _cut_order(self) -> EpochOrder | None:
+        """Our order, where batches are plain cuts of it; ``None`` where a sampler has a say."""
+        plain = type(self.batch_sampler) is BatchSampler
+        return self.sampler if plain and isinstance(self.sampler, EpochOrder) else None
+
+    def _replicas(self) -> int:
+        sampler = self.sampler
+        return sampler.num_replicas if isinstance(sampler, DistributedSampler) else 1
+
+    def _next_epoch(self) -> int:
+        chosen, self._chosen_epoch = self._chosen_epoch, None
+        if self.epoch_source is not None:
+            return self.epoch_source()
+        if isinstance(self.sampler, EpochOrder) and self.sampler.epoch_was_set:
+            return self.sampler.epoch
+        return self._progress.next_epoch() if chosen is None else chosen
+
+    def _new_seed(self) -> int:
+        if self.generator is None:
+            return self.seed
+        return int(torch.randint(2**62, (), generator=self.generator))
+
+    @property
+    def _iterator(self) -> None:
+        """Lightning sets this to ``None`` when it is done with a loader: then the workers stop."""
+        return None
+
+    @_iterator.setter
+    def _iterator(self, value: object) -> None:
+        if value is None:
+            self.close()
+
+    def __del__(self) -> None:
+        self.close()

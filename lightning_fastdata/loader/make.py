@@ -1,0 +1,154 @@
+"""Making one batch from one request: read, seed, collate, transform. The same in every engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import default_collate
+
+from lightning_fastdata.dataset.gather import Allocate, can_gather, gather_rows
+from lightning_fastdata.dataset.views import base_of, resolve_indices
+from lightning_fastdata.errors import BatchShapeError
+from lightning_fastdata.loader.engine import Request, plain_indices
+from lightning_fastdata.loader.randomness import SeededDraws
+
+_COLLATE_TURN, _TRANSFORM_TURN = 1, 2  # so that the steps of one batch draw different numbers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What turns indices into a batch: the user's own parts, as the user gave them."""
+
+    dataset: Any
+    collate_fn: Callable[[Any], Any]
+    batch_transform: Callable[[Any], Any] | None
+    batched: bool
+    """Whether samples are collated; False passes single samples through ``collate_fn`` alone."""
+
+
+def is_gather(recipe: Recipe) -> bool:
+    """Whether batches are rows picked out of tensors in memory, so that no sample is ever made."""
+    return (
+        recipe.batched
+        and recipe.collate_fn is default_collate
+        and can_gather(base_of(recipe.dataset))
+    )
+
+
+class BatchMaker:
+    """Makes batches in this process.
+
+    Args:
+        recipe: What to make them with.
+        allocate: Memory for gathered tensors, by shape and dtype.
+        restore_generators: Whether the process's random generators are put back after each batch.
+    """
+
+    def __init__(self, recipe: Recipe, allocate: Allocate, *, restore_generators: bool) -> None:
+        self._recipe, self._allocate = recipe, allocate
+        self._draws = SeededDraws(restore=restore_generators)
+        self._base = base_of(recipe.dataset)
+        self._gathers = is_gather(recipe)
+        self._reads_whole = callable(getattr(self._base, "__getitems__", None))
+        self._epoch: int | None = None
+
+    def make(self, request: Request) -> Any:
+        """Make the batch that was asked for.
+
+        Returns:
+            What torch's DataLoader would have made of the same samples.
+
+        Raises:
+            BatchShapeError: If default collation cannot put the samples together.
+        """
+        if request.epoch != self._epoch:
+            announce_epoch(self._recipe.dataset, request.epoch)
+            self._epoch = request.epoch
+        if self._gathers:
+            batch = gather_rows(
+                self._base, resolve_indices(self._recipe.dataset, request.indices), self._allocate
+            )
+            if self._recipe.batch_transform is None:
+                return batch
+            return self._draws.run(lambda: self._transformed(batch, request))
+        return self._draws.run(lambda: self._transformed(self._collated(request), request))
+
+    def _transformed(self, batch: Any, request: Request) -> Any:
+        if self._recipe.batch_transform is None:
+            return batch
+        self._draws.seed(request.batch_seed ^ _TRANSFORM_TURN)
+        return self._recipe.batch_transform(batch)
+
+    def _collated(self, request: Request) -> Any:
+        recipe = self._recipe
+        if not recipe.batched:
+            self._draws.seed(int(request.seeds[0]))
+            return recipe.collate_fn(recipe.dataset[request.indices])
+        samples = self._samples(request)
+        self._draws.seed(request.batch_seed ^ _COLLATE_TURN)
+        if recipe.collate_fn is not default_collate:
+            return recipe.collate_fn(samples)
+        try:
+            return default_collate(samples)
+        except (TypeError, RuntimeError, KeyError, ValueError) as error:
+            raise BatchShapeError(_misfit(samples, plain_indices(request.indices))) from error
+
+    def _samples(self, request: Request) -> Any:
+        indices = request.indices
+        if isinstance(indices, np.ndarray):
+            indices = resolve_indices(self._recipe.dataset, indices)
+            dataset = self._base
+        else:
+            dataset = self._recipe.dataset
+        if self._reads_whole:
+            self._draws.seed(request.batch_seed)
+            return dataset.__getitems__(plain_indices(indices))
+        samples = []
+        for index, seed in zip(plain_indices(indices), request.seeds.tolist(), strict=True):
+            self._draws.seed(seed)
+            samples.append(dataset[index])
+        return samples
+
+
+def announce_epoch(dataset: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of the dataset, and of those it is a part of, where they have it."""
+    while dataset is not None:
+        set_epoch = getattr(dataset, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+        dataset = getattr(dataset, "dataset", None)
+
+
+def _misfit(samples: Any, indices: Any) -> str:
+    """Say which sample does not fit the first one, or cannot be collated at all."""
+    first = _spec(samples[0])
+    for index, sample in zip(indices, samples, strict=False):
+        spec = _spec(sample)
+        if "NoneType" in spec:
+            return (
+                f"sample {index} is {spec}, wanted tensors, arrays, numbers, strings, or lists, "
+                "tuples and dicts of them. Return a value for every index, or pass a collate_fn "
+                "that knows what to do with None."
+            )
+        if spec != first:
+            return (
+                f"sample {index} is {spec}, but sample {indices[0]} of the same batch is {first}. "
+                "Make samples equal in the dataset (resize or pad), or pass your own collate_fn."
+            )
+    return (
+        f"sample {indices[0]} is {first}, which torch's default collation does not know, wanted "
+        "tensors, arrays, numbers, strings, or lists, tuples and dicts of them. Convert it in the "
+        "dataset, or pass your own collate_fn."
+    )
+
+
+def _spec(sample: Any) -> str:
+    """Describe a sample's structure, shapes and dtypes in one short line."""
+    if hasattr(sample, "shape") and hasattr(sample, "dtype"):
+        return f"{tuple(sample.shape)} {str(sample.dtype).removeprefix('torch.')}"
+    if isinstance(sample, dict):
+        return "{" + ", ".join(f"{key!r}: {_spec(value)}" for key, value in sample.items()) + "}"
+    if isinstance(sample, (list, tuple)):
+        return "(" + ", ".join(_spec(value) for value in sample) + ")"
+    return type(sample).__name__

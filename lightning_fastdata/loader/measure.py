@@ -1,0 +1,109 @@
+"""A plan for one loader: reads a few samples where that is needed, and applies the rule."""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from lightning_fastdata.dataset.views import base_of
+from lightning_fastdata.loader.buffers import BufferPool
+from lightning_fastdata.loader.engine import Request
+from lightning_fastdata.loader.make import BatchMaker, Recipe, is_gather
+from lightning_fastdata.machine import Machine, read_machine
+from lightning_fastdata.order import EpochKey, seeds_at
+from lightning_fastdata.plan import LoaderPlan, StartMethod
+from lightning_fastdata.tuning.choose import Situation, Wishes, choose_plan
+from lightning_fastdata.tuning.probe import ProbeFacts, probe_batches
+
+
+def measure_and_choose(
+    wishes: Wishes,
+    recipe: Recipe,
+    batch_size: int,
+    *,
+    read_samples: Callable[[Recipe, int], ProbeFacts] | None = None,
+    local_world_size: int | None = None,
+    step_time_s: float | None = None,
+    max_stall_fraction: float = 0.02,
+) -> LoaderPlan:
+    """Choose a plan for a loader, measuring samples in this process only where a choice needs it.
+
+    Args:
+        wishes: What the user fixed.
+        recipe: What batches are made with.
+        batch_size: Samples a batch.
+        read_samples: Gives the cost of a batch; ``None`` is ``probe``, which reads some samples.
+        local_world_size: Ranks on this machine; ``None`` reads the environment.
+        step_time_s: Time of a training step without waiting, where it is known.
+        max_stall_fraction: Share of a step that may be spent waiting (0 to 1).
+
+    Raises:
+        BatchShapeError: If the samples read do not fit together; other errors are the dataset's.
+    """
+    machine = read_machine(os.environ, local_world_size)
+    situation = Situation(
+        cores=machine.cores,
+        cores_reason=machine.cores_reason,
+        memory_available_bytes=_share(machine.memory_available_bytes, machine),
+        shm_free_bytes=_share(machine.shm_free_bytes, machine),
+        batch_size=batch_size,
+        is_gather=is_gather(recipe),
+        is_stream=isinstance(recipe.dataset, IterableDataset),
+        step_time_s=step_time_s,
+        max_stall_fraction=max_stall_fraction,
+    )
+    open_question = wishes.num_workers == "auto" and wishes.engine != "inline"
+    measurable = recipe.batched and not situation.is_stream and not situation.is_gather
+    facts = None
+    if open_question and measurable and situation.cores >= 2:
+        facts = (read_samples or probe)(recipe, batch_size)
+    return choose_plan(wishes, situation, facts)
+
+
+def _share(total: int | None, machine: Machine) -> int | None:
+    return None if total is None else total // machine.local_world_size
+
+
+def probe(recipe: Recipe, batch_size: int) -> ProbeFacts:
+    """Read some samples of a map-style dataset in this process, to see what a batch costs."""
+    dataset = _with_own_attributes(recipe.dataset)
+    maker = BatchMaker(
+        replace(recipe, dataset=dataset), BufferPool().allocate, restore_generators=True
+    )
+
+    def make(indices: Any) -> Any:
+        chosen = np.array(indices, dtype=np.int64)
+        key = EpochKey(seed=0, epoch=0)
+        return maker.make(
+            Request(number=0, epoch=0, indices=chosen, seeds=seeds_at(chosen, key), batch_seed=0)
+        )
+
+    return probe_batches(
+        make,
+        length=len(dataset),
+        batch_size=batch_size,
+        reads_whole=callable(getattr(base_of(dataset), "__getitems__", None)),
+    )
+
+
+def _with_own_attributes(dataset: Any) -> Any:
+    """A shallow copy, so that a handle opened at the first sample does not stay in the original.
+
+    Forked workers would share such a handle (of HDF5 or LMDB, for example) and read nonsense.
+    """
+    copied = copy.copy(dataset)
+    if copied is not dataset and base_of(dataset) is not dataset:
+        copied.dataset = _with_own_attributes(dataset.dataset)
+    return copied
+
+
+def name_of_context(context: Any) -> StartMethod | None:
+    """The start method that DataLoader's ``multiprocessing_context`` stands for."""
+    if context is None or isinstance(context, str):
+        return context  # type: ignore[return-value]  # torch refuses other names
+    name: StartMethod = context.get_start_method()
+    return name

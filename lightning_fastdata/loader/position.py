@@ -1,0 +1,134 @@
+"""Where a loader stands in its epoch: the one thing that is saved and resumed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lightning_fastdata.errors import ResumeError
+from lightning_fastdata.order import EpochKey
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """How far the training loop has got, in batches that it was given, not that were fetched."""
+
+    seed: int
+    epoch: int
+    cycle: int
+    samples: int
+    """Positions of the epoch consumed, over all ranks together."""
+    batches: int
+    """Batches that this rank was given in the epoch."""
+    length: int | None
+    """Samples in the dataset; ``None`` for a stream."""
+    finished: bool
+    """Whether the epoch's data has been used up."""
+
+    @property
+    def key(self) -> EpochKey:
+        """The pass that this is a position of."""
+        return EpochKey(seed=self.seed, epoch=self.epoch, cycle=self.cycle)
+
+
+def position_to_state(position: Position) -> dict[str, Any]:
+    """Give plain values that any checkpoint can hold."""
+    return {"version": _VERSION, **asdict(position)}
+
+
+def position_from_state(state: Mapping[str, Any], length: int | None) -> Position:
+    """Read a saved position back.
+
+    Args:
+        state: What ``position_to_state`` gave, perhaps in another run.
+        length: Samples in the dataset that it is to be used with; ``None`` for a stream.
+
+    Raises:
+        ResumeError: If it was saved in another format, or with a dataset of another length.
+    """
+    if state.get("version") != _VERSION:
+        raise ResumeError(
+            f"the saved loader position has version {state.get('version')!r}, wanted {_VERSION}. "
+            "Resume with the release of lightning-fastdata that wrote it, or from an epoch's end."
+        )
+    position = Position(**{name: value for name, value in state.items() if name != "version"})
+    if position.length != length:
+        raise ResumeError(
+            f"the checkpoint was saved {position.samples} samples into an epoch of a dataset of "
+            f"{position.length} samples, but this dataset has {length}. Resume with the same data, "
+            "or from a checkpoint of an epoch's end."
+        )
+    return position
+
+
+class Progress:
+    """Owns a loader's position: where the current pass is, and where the next one begins.
+
+    Args:
+        length: Samples in the dataset; ``None`` for a stream.
+        repeats_differ: Whether going over an epoch's data once more gives another order.
+    """
+
+    def __init__(self, length: int | None, *, repeats_differ: bool) -> None:
+        self._length, self._repeats_differ = length, repeats_differ
+        self._current: Position | None = None
+        self.resumed: Position | None = None
+        """A position that was loaded and that no pass has begun from yet."""
+        self.resumed_batches = 0
+        """Batches of the epoch consumed before the position that was loaded last."""
+
+    def next_epoch(self) -> int:
+        """The epoch that comes next where nobody says which."""
+        if self.resumed is not None:
+            return self.resumed.epoch + self.resumed.finished
+        return 0 if self._current is None else self._current.epoch + 1
+
+    def begin(self, epoch: int, new_seed: Callable[[], int]) -> Position:
+        """Begin a pass: at the loaded position where it is of this epoch, else at the beginning."""
+        last, resumed = self._current, self.resumed
+        self.resumed = None
+        if resumed is not None and resumed.epoch == epoch:
+            self._current = resumed
+            return resumed
+        repeated = last is not None and last.epoch == epoch and last.finished
+        cycle = last.cycle + 1 if last is not None and repeated and self._repeats_differ else 0
+        self._current = self._beginning(EpochKey(seed=new_seed(), epoch=epoch, cycle=cycle))
+        return self._current
+
+    def advance(self, samples: int) -> None:
+        """Count one more batch, of ``samples`` positions over all ranks, as given to the loop."""
+        position = self._begun()
+        self._current = replace(
+            position, samples=position.samples + samples, batches=position.batches + 1
+        )
+
+    def finish(self) -> None:
+        """Note that the epoch's data has been used up."""
+        self._current = replace(self._begun(), finished=True)
+
+    def state(self, seed: int) -> dict[str, Any]:
+        """Give the position as plain values; before the first pass, that of epoch 0's beginning."""
+        beginning = self._beginning(EpochKey(seed=seed, epoch=0))
+        return position_to_state(self.resumed or self._current or beginning)
+
+    def load(self, state: Mapping[str, Any]) -> Position:
+        """Let the next pass of the saved position's epoch begin there."""
+        self.resumed = position_from_state(state, self._length)
+        self.resumed_batches = self.resumed.batches
+        return self.resumed
+
+    def _beginning(self, key: EpochKey) -> Position:
+        return Position(
+            seed=key.seed,
+            epoch=key.epoch,
+            cycle=key.cycle,
+            samples=0,
+            batches=0,
+            length=self._length,
+            finished=False,
+        )
+
+    def _begun(self) -> Position:
+        assert self._current is not None, "a pass counts only after it has begun"
+        return self._current

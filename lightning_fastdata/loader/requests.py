@@ -1,0 +1,90 @@
+"""From an order to requests: what each batch of one pass consists of."""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, DistributedSampler
+
+from lightning_fastdata.loader.engine import Request
+from lightning_fastdata.order import EpochKey, EpochOrder, current_ranks, seeds_at
+
+_POSITIONS_AT_ONCE = 4096  # planned together: about 0.1 microseconds a sample instead of 0.5
+
+
+def requests_of_order(
+    order: EpochOrder, batch_size: int, drop_last: bool, first_batch: int
+) -> Iterator[Request]:
+    """Cut this rank's share of an order into batches, from the order's ``start`` on.
+
+    Args:
+        order: Whose pass has been chosen with ``begin``.
+        batch_size: Samples a batch, 1 or more.
+        drop_last: Whether a last batch that is not full is left out.
+        first_batch: Number of the first request.
+    """
+    share = len(order)
+    batches = share // batch_size if drop_last else -(-share // batch_size)
+    at_once = max(1, _POSITIONS_AT_ONCE // batch_size)
+    for group in range(0, batches, at_once):
+        wanted = min(at_once, batches - group) * batch_size
+        positions = order.positions(group * batch_size, wanted)
+        samples, seeds = order.samples_at(positions), seeds_at(positions, order.key)
+        batch_seeds = seeds_at(positions[::batch_size], order.key, of_batches=True).tolist()
+        for k, batch_seed in enumerate(batch_seeds):
+            part = slice(k * batch_size, (k + 1) * batch_size)
+            yield Request(
+                number=first_batch + group + k,
+                epoch=order.epoch,
+                indices=samples[part],
+                seeds=seeds[part],
+                batch_seed=batch_seed,
+            )
+
+
+def requests_of_sampler(
+    sampler: Any, key: EpochKey, *, batched: bool, skip_batches: int
+) -> Iterator[Request]:
+    """Turn what any sampler or batch sampler yields into requests.
+
+    Args:
+        sampler: A batch sampler where ``batched``, else a sampler of single keys.
+        key: Names the random numbers of this pass.
+        batched: Whether the sampler yields lists of keys.
+        skip_batches: How many have been consumed before; they are drawn, but not made.
+    """
+    inner = getattr(sampler, "sampler", None) if isinstance(sampler, BatchSampler) else sampler
+    replicas, rank = (
+        (inner.num_replicas, inner.rank)
+        if isinstance(inner, DistributedSampler)
+        else current_ranks()
+    )
+    drawn = 0
+    for number, keys in enumerate(sampler):
+        size = len(keys) if batched else 1
+        positions = np.arange(drawn, drawn + size, dtype=np.int64) * replicas + rank
+        drawn += size
+        if number < skip_batches:
+            continue
+        yield Request(
+            number=number,
+            epoch=key.epoch,
+            indices=_batch_of_keys(list(keys)) if batched else _plain(keys),
+            seeds=seeds_at(positions, key),
+            batch_seed=int(seeds_at(positions[:1], key, of_batches=True)[0]) if size else 0,
+        )
+
+
+def _batch_of_keys(keys: list[Any]) -> Any:
+    plain = [_plain(key) for key in keys]
+    if plain and all(type(key) is int for key in plain):
+        return np.array(plain, dtype=np.int64)
+    return plain
+
+
+def _plain(key: Any) -> Any:
+    if isinstance(key, (int, np.integer, torch.Tensor)):
+        return operator.index(key)
+    return key

@@ -1,0 +1,127 @@
+"""The one place that opens /proc and /sys: it collects what is there and judges nothing."""
+
+import contextlib
+import glob
+import os
+import sys
+from collections.abc import Mapping
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from lightning_fastdata.machine.readings import Readings, limit_paths, machine_from
+from lightning_fastdata.machine.value import Machine
+
+_PROC_PATHS = ("/proc/self/cgroup", "/proc/self/mountinfo", "/proc/meminfo", "/proc/cpuinfo")
+
+
+def read_machine(environ: Mapping[str, str], local_world_size: int | None = None) -> Machine:
+    """Measure what this process may use: cores, memory, ``/dev/shm`` and open files.
+
+    It starts nothing, initialises no driver, and what cannot be read becomes a note.
+
+    Args:
+        environ: The environment, usually ``os.environ``: SLURM's and torchrun's variables are read.
+        local_world_size: Ranks on this machine, which share its cores; ``None`` reads it from
+            ``environ``.
+
+    Returns:
+        What may be used at this moment.
+
+    Raises:
+        SettingsError: ``local_world_size`` is below 1.
+    """
+    return machine_from(collect_readings(environ), local_world_size)
+
+
+def collect_readings(environ: Mapping[str, str]) -> Readings:
+    """Read everything that says what this process may use, on any platform."""
+    texts: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    _read_into(_PROC_PATHS, texts, unreadable)
+    _read_into(limit_paths(texts), texts, unreadable)
+    _read_into(glob.glob("/proc/driver/nvidia/gpus/*/information"), texts, unreadable)
+    return Readings(
+        platform=sys.platform,
+        environ=environ,
+        texts=texts,
+        unreadable=unreadable,
+        machine_cores=os.cpu_count(),
+        affinity_cores=_own_affinity_cores(),
+        parent_affinity_cores=_parent_affinity_cores(),
+        psutil_memory_bytes=_psutil_memory_bytes(),
+        shm_bytes=_shm_bytes(),
+        file_descriptor_limits=_file_descriptor_limits(),
+        file_descriptors_open=_open_file_descriptors(),
+    )
+
+
+def _read_into(
+    paths: tuple[str, ...] | list[str], texts: dict[str, str], unreadable: dict[str, str]
+) -> None:
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                texts[path] = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # most systems have only some of these files
+        except OSError as error:
+            unreadable[path] = error.strerror or str(error)
+
+
+def _own_affinity_cores() -> int | None:
+    """Count the cores of the calling thread, which is the one that workers inherit from."""
+    counts = [_affinity_cores(0)]
+    if sys.version_info >= (3, 13):
+        counts.append(os.process_cpu_count())  # also honours PYTHON_CPU_COUNT
+    return min((count for count in counts if count), default=None)
+
+
+def _parent_affinity_cores() -> int | None:
+    # A parent outside this process's namespace has the number 0, which would mean ourselves.
+    return _affinity_cores(os.getppid()) if os.getppid() > 0 else None
+
+
+def _affinity_cores(process: int) -> int | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return len(os.sched_getaffinity(process))
+    except OSError:
+        return None
+
+
+def _psutil_memory_bytes() -> tuple[int, int] | None:
+    try:
+        memory = psutil.virtual_memory()
+    except (OSError, psutil.Error, ValueError, RuntimeError):  # odd containers: not measured
+        return None
+    return memory.available, memory.total
+
+
+def _shm_bytes() -> tuple[int, int] | None:
+    if sys.platform == "win32" or not os.path.isdir("/dev/shm"):
+        return None
+    try:
+        sizes = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    return sizes.f_blocks * sizes.f_frsize, sizes.f_bavail * sizes.f_frsize
+
+
+def _file_descriptor_limits() -> tuple[int | None, int | None] | None:
+    if sys.platform == "win32":
+        return None
+    import resource  # not on Windows
+
+    soft, hard = (
+        None if limit == resource.RLIM_INFINITY else limit
+        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    return soft, hard
+
+
+def _open_file_descriptors() -> int | None:
+    for directory in ("/proc/self/fd", "/dev/fd"):  # Linux; macOS
+        with contextlib.suppress(OSError):
+            return len(os.listdir(directory)) - 1  # without the one that lists them
+    return None

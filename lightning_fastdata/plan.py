@@ -1,0 +1,34 @@
+"""What was decided, as values: how batches will be loaded, with the reason for each choice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+EngineName = Literal["inline", "torch"]
+StartMethod = Literal["fork", "forkserver", "spawn"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderPlan:
+    """How one loader makes its batches. A plan decides; the loader does what it says.
+
+    ``reasons`` gives one sentence for each field that was chosen for the user; a field that the
+    user fixed says so.
+    """
+
+    engine: EngineName
+    """Who makes batches: ``inline`` (the training process) or ``torch`` (worker processes)."""
+    num_workers: int
+    """Worker processes; 0 with ``inline``. More than needed costs memory and slows training."""
+    prefetch_batches: int
+    """Batches made ahead at once, over all workers; 0 with ``inline``. Each costs memory."""
+    pin_memory: bool
+    """Whether batches are made in page-locked memory. True only when they go to a CUDA device."""
+    persistent_workers: bool
+    """Whether workers live on between epochs. False starts them again each epoch."""
+    start_method: StartMethod | None
+    """How workers are started; ``None`` is the platform's default (and always with ``inline``)."""
+    predicted_stall_fraction: float | None = None
+    """The share of a step that training is expected to wait (0 to 1); ``None`` is not predicted."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Field name to the sentence that says why."""

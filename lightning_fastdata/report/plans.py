@@ -1,0 +1,39 @@
+"""What was decided about each loader, and why, for people and for config files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_fastdata.plan import LoaderPlan
+from lightning_fastdata.report.table import ReportTable
+
+_NOT_YET = "Nothing has been decided yet: no loader has been made."
+
+
+def plans_table(plans: Mapping[str, LoaderPlan]) -> ReportTable:
+    """List each choice of each loader with its value and its reason."""
+    rows = [
+        (name, field, str(getattr(plan, field)), reason)
+        for name, plan in plans.items()
+        for field, reason in plan.reasons.items()
+    ]
+    return ReportTable(
+        title="How the data is loaded",
+        columns=("loader", "setting", "value", "because"),
+        rows=tuple(rows),
+        lines=() if rows else (_NOT_YET,),
+    )
+
+
+def plan_as_arguments(plan: LoaderPlan) -> dict[str, Any]:
+    """Give a plan as the loader's arguments: plain values that make the same choices again."""
+    arguments: dict[str, Any] = {
+        "engine": plan.engine,
+        "num_workers": plan.num_workers,
+        "pin_memory": plan.pin_memory,
+    }
+    if plan.num_workers:
+        arguments["prefetch_factor"] = plan.prefetch_batches // plan.num_workers
+        arguments["persistent_workers"] = plan.persistent_workers
+    if plan.start_method is not None:
+        arguments["multiprocessing_context"] = plan.start_method
+    return arguments

@@ -1,0 +1,106 @@
+"""One summary as a table for the terminal."""
+
+from rich.console import Console
+
+from lightning_fastdata.report.table import ReportTable, show
+from lightning_fastdata.report.units import duration, percent, rate, share, step_ms
+from lightning_fastdata.stalls import StallSummary, stall_level
+
+_BAR_CELLS = 20
+
+
+def render_terminal(summary: StallSummary, *, console: Console | None = None) -> None:
+    """Print where the time of a training step went.
+
+    Args:
+        summary: What was measured.
+        console: Where to print; ``None`` is standard output. A terminal or a notebook gets a drawn
+            table, anything else (a log file, a pipe) plain ASCII.
+    """
+    show(summary_table(summary), console)
+
+
+def say(line: str) -> None:
+    """Print one line beside the table."""
+    print(line)
+
+
+def summary_table(summary: StallSummary) -> ReportTable:
+    """Return the stall table of one run, with one sentence that says how bad it is."""
+    parts = (
+        ("waiting for data", summary.exposed_stall_ns),
+        ("transfer", summary.transfer_ns),
+        ("compute", summary.compute_ns),
+        ("other host work", summary.other_host_ns),
+        ("whole step", summary.wall_ns),
+    )
+    clock = "the device's clock" if summary.clock == "cuda" else "the host's clock"
+    return ReportTable(
+        title=f"Where a training step goes ({summary.steps} steps, {clock})",
+        columns=("part of the step", "ms/step", "share", ""),
+        rows=tuple(
+            (
+                name,
+                step_ms(part_ns, summary.steps),
+                share(part_ns, summary.wall_ns),
+                _bar(part_ns, summary.wall_ns),
+            )
+            for name, part_ns in parts
+        ),
+        lines=(*_facts(summary), verdict(summary)),
+    )
+
+
+def verdict(summary: StallSummary) -> str:
+    """Return one sentence on whether the data keeps up."""
+    if summary.stall_fraction is None:
+        return "Verdict: too short to judge; no step ran after the first of an epoch."
+    lost = percent(summary.stall_fraction)
+    level = stall_level(summary.stall_fraction)
+    if level == "keeps_up":
+        return f"Verdict: the data keeps up; training waits for it {lost} of the time."
+    if level == "waits":
+        return f"Verdict: training waits for data {lost} of the time."
+    return f"Verdict: training is starved of data; it waits {lost} of the time."
+
+
+def _facts(summary: StallSummary) -> tuple[str, ...]:
+    waits = (summary.wait_p50_ns, summary.wait_p95_ns, summary.wait_p99_ns)
+    facts = [
+        "Waits for a batch (host): "
+        + ", ".join(
+            f"{name} {duration(wait_ns)}"
+            for name, wait_ns in zip(("median", "p95", "p99"), waits, strict=True)
+        )
+        + _hidden(summary),
+        f"First batch: {duration(summary.first_batch_ns)}",
+    ]
+    edges_ns = summary.epoch_start_ns
+    if edges_ns:
+        median_ns = sorted(edges_ns)[len(edges_ns) // 2]
+        facts[-1] += (
+            f"; later epochs ({len(edges_ns)}): median {duration(median_ns)}, "
+            f"longest {duration(max(edges_ns))}"
+        )
+    if summary.validation_ns:
+        facts.append(f"Validation between these steps: {duration(summary.validation_ns)}")
+    if summary.samples_per_s is not None:
+        facts.append(f"Samples a second (this process): {rate(summary.samples_per_s)}")
+    if summary.clock == "host" and summary.device != "cpu":
+        facts.append(
+            f"Times are the host's: what a {summary.device} device hides cannot be seen from here."
+        )
+    if summary.problem is not None:
+        facts.append(f"Incomplete: {summary.problem}")
+    return tuple(facts)
+
+
+def _hidden(summary: StallSummary) -> str:
+    if not summary.hidden_wait_ns:
+        return ""
+    return f"; hidden behind compute {step_ms(summary.hidden_wait_ns, summary.steps)} ms/step"
+
+
+def _bar(part_ns: int, whole_ns: int) -> str:
+    filled = round(_BAR_CELLS * part_ns / whole_ns) if whole_ns else 0
+    return ("#" * filled).ljust(_BAR_CELLS)

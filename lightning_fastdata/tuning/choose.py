@@ -1,0 +1,196 @@
+"""The rule: from wishes and facts to a plan, with a reason for each choice. It measures nothing."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightning_fastdata.errors import SettingsError
+from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
+from lightning_fastdata.tuning.probe import ProbeFacts
+
+HANDOVER_NS = 300_000  # of a small batch from a worker; two Xeon cores, torch 2.14
+HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
+HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
+SHARED_MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What the user fixed; ``"auto"`` and ``None`` leave the choice open."""
+
+    engine: EngineName | Literal["auto"] = "auto"
+    num_workers: int | Literal["auto"] = "auto"
+    prefetch_factor: int | None = None
+    pin_memory: bool = False
+    persistent_workers: bool | Literal["auto"] = "auto"
+    start_method: StartMethod | None = None
+
+    def __post_init__(self) -> None:
+        workers, engine = self.num_workers, self.engine
+        if engine not in ("auto", "inline", "torch"):
+            raise SettingsError(
+                f'engine={engine!r}, wanted "auto", "inline" or "torch". Leave it out for "auto".'
+            )
+        if workers != "auto" and (not isinstance(workers, int) or workers < 0):
+            raise SettingsError(
+                f'num_workers={workers!r}, wanted 0 or more, or "auto". 0 loads in the training '
+                'process; "auto" measures.'
+            )
+        if engine == "inline" and workers not in ("auto", 0):
+            raise SettingsError(
+                f'engine="inline" with num_workers={workers}, wanted 0 workers: inline makes '
+                'batches in the training process. Leave num_workers out, or pass engine="torch".'
+            )
+        if engine == "torch" and workers == 0:
+            raise SettingsError(
+                'engine="torch" with num_workers=0, wanted 1 worker or more. Leave engine out to '
+                "load in the training process."
+            )
+        if self.prefetch_factor is not None and (self.prefetch_factor < 1 or workers == 0):
+            raise SettingsError(
+                f"prefetch_factor={self.prefetch_factor} with num_workers={workers}, wanted 1 or "
+                "more batches a worker and a worker to prefetch them. Leave prefetch_factor out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """Where the loader runs and what it is for."""
+
+    cores: float
+    """Cores this rank may use."""
+    cores_reason: str = "this process may use them"
+    memory_available_bytes: int | None = None
+    shm_free_bytes: int | None = None
+    batch_size: int = 1
+    is_gather: bool = False
+    """Whether batches are rows picked out of tensors in memory."""
+    is_stream: bool = False
+    """Whether the dataset is an ``IterableDataset``."""
+    step_time_s: float | None = None
+    """Time of one training step without waiting, where it is known."""
+    max_stall_fraction: float = 0.02
+
+
+@dataclass(kw_only=True, slots=True)
+class _Draft:
+    num_workers: int
+    prefetch_factor: int = 2
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) -> LoaderPlan:
+    """Choose how to load.
+
+    Args:
+        wishes: What is fixed; kept as it is.
+        situation: Cores, memory, batch size, step time.
+        facts: What a batch costs, or ``None`` where it was not measured.
+
+    Returns:
+        The plan with the fewest workers that should keep training fed, within cores and memory.
+    """
+    draft = _Draft(num_workers=0)
+    _choose_workers(draft, wishes, situation, facts)
+    draft.prefetch_factor = wishes.prefetch_factor or 2
+    if facts is not None and draft.num_workers:
+        _fit_memory(draft, wishes, situation, facts)
+    has_workers = draft.num_workers > 0
+    if has_workers:
+        draft.reasons.setdefault(
+            "prefetch_batches",
+            "fixed by prefetch_factor" if wishes.prefetch_factor else "2 a worker, as torch has it",
+        )
+        draft.reasons["persistent_workers"] = (
+            "starting workers anew each epoch costs time"
+            if wishes.persistent_workers == "auto"
+            else "fixed by the user"
+        )
+    draft.reasons["pin_memory"] = (
+        "batches go to a CUDA device" if wishes.pin_memory else "batches stay on the host"
+    )
+    return LoaderPlan(
+        engine="torch" if has_workers else "inline",
+        num_workers=draft.num_workers,
+        prefetch_batches=draft.num_workers * draft.prefetch_factor,
+        pin_memory=wishes.pin_memory,
+        persistent_workers=has_workers and wishes.persistent_workers is not False,
+        start_method=wishes.start_method if has_workers else None,
+        reasons=draft.reasons,
+    )
+
+
+def _choose_workers(
+    draft: _Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts | None
+) -> None:
+    spare = max(1, math.floor(situation.cores) - 1)
+    if wishes.num_workers != "auto":
+        draft.num_workers, why = wishes.num_workers, "fixed by the user"
+    elif wishes.engine == "inline":
+        why = 'engine="inline" was asked for'
+    elif situation.cores < 2 and wishes.engine == "auto":
+        why = f"{situation.cores:g} core for this process: none to spare for a worker"
+    elif situation.is_gather and wishes.engine == "auto":
+        why = "rows of tensors in memory are picked by one copy, which handing over would repeat"
+    elif situation.is_stream:
+        draft.num_workers, why = 1, "an IterableDataset gives its data once only to one worker"
+    elif facts is None:
+        draft.num_workers = spare
+        why = f"one a spare core of {situation.cores:g} ({situation.cores_reason}); not measured"
+    else:
+        draft.num_workers, why = _workers_for(facts, situation, spare)
+        if wishes.engine == "torch" and not draft.num_workers:
+            draft.num_workers, why = 1, f'engine="torch" was asked for, though {why}'
+    draft.reasons["num_workers"] = why
+    draft.reasons["engine"] = (
+        "workers make whole batches" if draft.num_workers else f"no workers: {why}"
+    )
+
+
+def _workers_for(facts: ProbeFacts, situation: Situation, spare: int) -> tuple[int, str]:
+    handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
+    batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(facts.batch_wall_ns)} to make"
+    if facts.batch_wall_ns <= handover_ns:
+        return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}"
+    if situation.step_time_s is not None:
+        step_ns = situation.step_time_s * 1e9
+        if facts.batch_wall_ns <= situation.max_stall_fraction * step_ns:
+            return (
+                0,
+                f"{batch}, under {situation.max_stall_fraction:.0%} of a step of {_ms(step_ns)}",
+            )
+        needed = math.ceil(HEADROOM * facts.batch_wall_ns / step_ns)
+        why = f"{batch}, a step takes {_ms(step_ns)}, so {needed} keep up"
+    else:
+        needed = math.ceil(facts.batch_wall_ns / handover_ns)
+        why = f"{batch}; the step's time is not known yet"
+    if needed > spare:
+        return spare, f"{why}; {spare} can be spared of {situation.cores:g} cores"
+    return needed, why
+
+
+def _fit_memory(draft: _Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts) -> None:
+    limits = {
+        "of shared memory (/dev/shm)": situation.shm_free_bytes,
+        "of memory": situation.memory_available_bytes,
+    }
+    known = {name: free for name, free in limits.items() if free is not None}
+    if not known or not facts.batch_bytes:
+        return
+    name, free = min(known.items(), key=lambda item: item[1])
+    fits = int(free * SHARED_MEMORY_FRACTION // facts.batch_bytes) - 1  # one is in the loop's hands
+    if draft.num_workers * draft.prefetch_factor <= fits:
+        return
+    why = f"{free / 1e6:.4g} MB {name} are free and a batch takes {facts.batch_bytes / 1e6:.3g} MB"
+    if wishes.prefetch_factor is None:
+        draft.prefetch_factor = 1
+        draft.reasons["prefetch_batches"] = why
+    if wishes.num_workers == "auto" and draft.num_workers * draft.prefetch_factor > fits:
+        draft.num_workers = max(0, fits // draft.prefetch_factor)
+        draft.reasons["num_workers"] = draft.reasons["engine"] = (
+            f"{why}; in Docker, --shm-size makes more" if "shm" in name else why
+        )
+
+
+def _ms(time_ns: float) -> str:
+    return f"{time_ns / 1e6:.3g} ms"

@@ -1,0 +1,100 @@
+"""What one batch costs, found by making a few samples of it."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lightning_fastdata.order import EpochKey, permute
+
+MIN_SAMPLES, MAX_SAMPLES = 3, 24  # guess: the spread of JPEG sizes shows from about ten on
+BUDGET_NS = 400_000_000  # of reading single samples; a slow disk is then seen with three
+WHOLE_BATCH_NS = 100_000_000  # a batch expected to take less is measured whole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeFacts:
+    """What was measured on a few samples in the training process."""
+
+    samples: int
+    """How many samples were read; few on slow storage."""
+    batch_wall_ns: int
+    """Time one process needs for a batch. High: workers pay off."""
+    batch_cpu_ns: int
+    """CPU time in it. Far below the wall time: the samples wait for storage, not for a core."""
+    batch_bytes: int
+    """Memory of the tensors and arrays of one batch. High: handing it between processes costs."""
+
+
+def probe_batches(
+    make: Callable[[Sequence[int]], Any], *, length: int, batch_size: int, reads_whole: bool
+) -> ProbeFacts:
+    """Measure what a batch costs in this process.
+
+    Args:
+        make: Makes the batch of the given samples.
+        length: Samples in the dataset, 1 or more.
+        batch_size: Samples a batch.
+        reads_whole: Whether the dataset makes a batch at one go, so that only whole ones tell.
+
+    Returns:
+        Costs scaled to one batch. The first call is left out: it pays for imports and caches.
+    """
+    order = EpochKey(seed=0, epoch=0)
+    size = min(batch_size, length)
+    drawn = permute(np.arange(min(length, 3 * size + MAX_SAMPLES)), length, order).tolist()
+    if reads_whole:
+        return _scaled([_cost(make, drawn[:size])[:3] for _ in range(3)][1:], size, batch_size)
+    spent_ns, costs = 0, []
+    for index in drawn[:MAX_SAMPLES]:
+        costs.append(_cost(make, [index])[:3])
+        spent_ns += costs[-1][0]
+        if spent_ns > BUDGET_NS and len(costs) >= MIN_SAMPLES:
+            break
+    facts = _scaled(costs[1:] or costs, 1, batch_size)
+    if facts.batch_wall_ns > WHOLE_BATCH_NS:
+        return facts
+    batches = [_cost(make, drawn[k * size : (k + 1) * size] or drawn[:size]) for k in range(3)]
+    return _scaled(batches, size, batch_size)
+
+
+def _cost(make: Callable[[Sequence[int]], Any], indices: Sequence[int]) -> tuple[int, int, int]:
+    cpu_ns, wall_ns = time.process_time_ns(), time.perf_counter_ns()
+    batch = make(indices)
+    wall_ns, cpu_ns = time.perf_counter_ns() - wall_ns, time.process_time_ns() - cpu_ns
+    return wall_ns, cpu_ns, count_bytes(batch)
+
+
+def _scaled(costs: Sequence[tuple[int, int, int]], size: int, batch_size: int) -> ProbeFacts:
+    # A batch adds its samples up, so single samples are averaged; whole batches repeat each other,
+    # and their median leaves out a moment when the machine was busy.
+    middle = statistics.mean if size == 1 else statistics.median
+    columns = zip(*costs, strict=True)
+    wall_ns, cpu_ns, size_bytes = (middle(column) * batch_size / size for column in columns)
+    return ProbeFacts(
+        samples=len(costs) * size,
+        batch_wall_ns=round(wall_ns),
+        batch_cpu_ns=round(cpu_ns),
+        batch_bytes=round(size_bytes),
+    )
+
+
+def count_bytes(batch: Any) -> int:
+    """Bytes of all tensors, arrays and texts in a nested batch."""
+    if isinstance(batch, Tensor):
+        return batch.numel() * batch.element_size()
+    if isinstance(batch, np.ndarray):
+        return int(batch.nbytes)
+    if isinstance(batch, (str, bytes)):
+        return len(batch)
+    if isinstance(batch, Mapping):
+        return sum(count_bytes(value) for value in batch.values())
+    if isinstance(batch, (list, tuple)):
+        return sum(count_bytes(value) for value in batch)
+    if is_dataclass(batch):
+        return sum(count_bytes(getattr(batch, field.name)) for field in fields(batch))
+    return 0
