@@ -1,11 +1,13 @@
 """One loader out of its parts, the data module's settings and what the trainer asks for."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from torch.utils.data import IterableDataset, SequentialSampler, default_collate, default_convert
+from torch.utils.data import IterableDataset, SequentialSampler
 
 from lightning_fastdata.datamodule.parts import LoaderParts
 from lightning_fastdata.datamodule.trainer import (
@@ -20,7 +22,7 @@ from lightning_fastdata.datamodule.trainer import (
 from lightning_fastdata.dataset.image_folder import ImageFolder
 from lightning_fastdata.dataset.views import base_of
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
-from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.transfer.deliver import Deliver
@@ -30,14 +32,25 @@ if TYPE_CHECKING:
     from lightning_fastdata.datamodule.module import FastDataModule
 
 
-def assemble_loader(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDataLoader:
-    """Build a loader inside the trainer's hook; everything goes by keyword, so that Lightning can.
+def assemble_loaders(module: "FastDataModule", name: str, parts: Any) -> Any:
+    """Build the loaders of one kind, in the structure that their parts have.
 
     Args:
         module: The data module, attached to its trainer if there is one.
-        name: ``train``, ``val``, ``val[1]``, ...
-        parts: What the loader is made of.
+        name: ``train``, ``val``, ``test`` or ``predict``; nested ones are ``val[1]``, ``train[a]``.
+        parts: A ``LoaderParts``, or lists and dicts of them; anything else is left as it is.
     """
+    if isinstance(parts, Mapping):
+        return {
+            key: assemble_loaders(module, f"{name}[{key}]", part) for key, part in parts.items()
+        }
+    if isinstance(parts, list):
+        return [assemble_loaders(module, f"{name}[{key}]", part) for key, part in enumerate(parts)]
+    return _assemble(module, name, parts) if isinstance(parts, LoaderParts) else parts
+
+
+def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDataLoader:
+    """Everything goes by keyword, so that Lightning can build the loader anew."""
     trainer, training = module.trainer, name.startswith("train")
     deliver = choose_delivery(module, parts.dataset)
     plan = _plan(module, name, parts)
@@ -60,6 +73,8 @@ def assemble_loader(module: "FastDataModule", name: str, parts: LoaderParts) -> 
     )
     if training:
         module.planner.watch(loader)
+    if module.num_workers == "auto":  # it was measured: Lightning's advice would contradict it
+        warnings.filterwarnings("ignore", f".*'{name[:3]}.*does not have many workers.*")
     return loader
 
 
@@ -93,15 +108,13 @@ def choose_delivery(module: "FastDataModule", dataset: Any) -> Deliver | None:
 def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan:
     trainer = module.trainer
     batched = parts.batch_size is not None or parts.batch_sampler is not None
-    recipe = Recipe(
-        dataset=parts.dataset,
-        collate_fn=parts.collate_fn or (default_collate if batched else default_convert),
-        batch_transform=parts.batch_transform,
-        batched=batched,
-    )
+    recipe = recipe_of(parts.dataset, parts.collate_fn, parts.batch_transform, batched=batched)
+    wishes = module.wishes()
+    if trainer is not None and trainer.fast_dev_run and wishes.num_workers == "auto":
+        wishes = replace(wishes, num_workers=0)  # a few batches are not worth measuring for
     plan = module.planner.plan(
         name,
-        module.wishes(),
+        wishes,
         recipe,
         parts.batch_size or 1,
         local_world_size=None if trainer is None else trainer.num_devices,

@@ -1,18 +1,15 @@
 """``FastDataModule``: the datasets of a run, and loaders for them that keep training fed."""
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, Literal
 
 import pytorch_lightning
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import Dataset
 from typing_extensions import Self, override
 
 from lightning_fastdata.datamodule.absent import AbsentLoader
-from lightning_fastdata.datamodule.assemble import assemble_loader
-from lightning_fastdata.datamodule.parts import LoaderParts
+from lightning_fastdata.datamodule.assemble import assemble_loaders
 from lightning_fastdata.datamodule.planner import Planner
 from lightning_fastdata.datamodule.sources import (
     KINDS,
@@ -21,10 +18,11 @@ from lightning_fastdata.datamodule.sources import (
     Kind,
     OwnDatasets,
     Source,
+    check_settings,
+    listed,
 )
 from lightning_fastdata.datamodule.trainer import is_overridden
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.loader.check import check_batches, check_workers
 from lightning_fastdata.plan import EngineName
 from lightning_fastdata.report.plans import plan_as_arguments, plans_table
 from lightning_fastdata.report.table import show
@@ -108,34 +106,18 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         max_stall_fraction: float = 0.02,
     ) -> None:
         super().__init__()
-        check_workers(num_workers)
-        for size in (batch_size, eval_batch_size):
-            check_batches(None, size, drop_last=False)
-        if val_fraction is not None and (val_dataset is not None or not 0 < val_fraction < 1):
-            raise SettingsError(
-                f"val_fraction={val_fraction} with val_dataset={val_dataset!r:.60}, wanted a "
-                "number between 0 and 1, or a val_dataset. Pass one of the two."
-            )
-        if not 0 <= max_stall_fraction < 1:
-            raise SettingsError(
-                f"max_stall_fraction={max_stall_fraction}, wanted 0 to 1. Pass for example 0.02, "
-                "which allows 2 % of a step."
-            )
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.test_dataset, self.predict_dataset = test_dataset, predict_dataset
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.num_workers = val_fraction, num_workers
         self.prefetch_factor, self.pin_memory = prefetch_factor, pin_memory
-        self.persistent_workers, self.shuffle, self.drop_last = (
-            persistent_workers,
-            shuffle,
-            drop_last,
-        )
+        self.persistent_workers, self.shuffle = persistent_workers, shuffle
+        self.drop_last = drop_last
         self.collate_fn, self.batch_transform = collate_fn, batch_transform
         self.device_transform, self.worker_init_fn = device_transform, worker_init_fn
         self.multiprocessing_context, self.seed = multiprocessing_context, seed
         self.engine, self.max_stall_fraction = engine, max_stall_fraction
-        self.wishes()  # refuses what cannot work together
+        check_settings(self)
         self.planner = Planner()
         self._source: Source = OwnDatasets(self)
         self._set_up: set[str | None] = set()
@@ -166,7 +148,7 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         """
         datasets = (train_dataset, val_dataset, test_dataset, predict_dataset)
         return cls(
-            *(_listed(dataset) for dataset in datasets),
+            *(listed(dataset) for dataset in datasets),
             batch_size=batch_size,
             num_workers=num_workers,
             **datamodule_kwargs,
@@ -304,19 +286,7 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
             AbsentLoader(kind)()
         if not self._set_up & {stage, "fit" if kind == "val" else stage, None}:
             self.setup(stage)
-        return self._assemble(kind, self._source.parts(kind))
-
-    def _assemble(self, name: str, parts: Any) -> Any:
-        if isinstance(parts, Mapping):
-            return {key: self._assemble(f"{name}[{key}]", part) for key, part in parts.items()}
-        if isinstance(parts, list):
-            return [self._assemble(f"{name}[{key}]", part) for key, part in enumerate(parts)]
-        if not isinstance(parts, LoaderParts):
-            return parts  # a loader of another make, left as it is
-        loader = assemble_loader(self, name, parts)
-        if self.num_workers == "auto":  # it was measured: Lightning's advice would contradict it
-            warnings.filterwarnings("ignore", f".*'{name[:5]}.*does not have many workers.*")
-        return loader
+        return assemble_loaders(self, kind, self._source.parts(kind))
 
     def _hide_absent_loaders(self) -> None:
         """Let Lightning see a hook as not written where there is no data for it."""
@@ -326,10 +296,3 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
                 vars(self).pop(hook, None)
             else:
                 setattr(self, hook, AbsentLoader(kind))
-
-
-def _listed(datasets: Any) -> Any:
-    """What Lightning's ``from_datasets`` takes: one dataset, or any iterable of datasets."""
-    if isinstance(datasets, (Dataset, Mapping)) or not isinstance(datasets, Iterable):
-        return datasets
-    return list(datasets)

@@ -1,6 +1,6 @@
 """Where a data module's data comes from: its own datasets, or another data module's loaders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from torch.utils.data import Dataset, IterableDataset
@@ -9,7 +9,7 @@ from lightning_fastdata.datamodule.parts import LoaderParts, parts_of_loader
 from lightning_fastdata.datamodule.trainer import is_overridden
 from lightning_fastdata.dataset.views import split_dataset
 from lightning_fastdata.errors import DatasetError, SettingsError
-from lightning_fastdata.loader.check import check_batches, check_length
+from lightning_fastdata.loader.check import check_batches, check_length, check_workers
 
 if TYPE_CHECKING:
     from lightning_fastdata.datamodule.module import FastDataModule
@@ -137,6 +137,36 @@ class ExistingModule:
             return loader if parts is None else parts
 
         return map_structure(loaders, read)
+
+
+def listed(datasets: Any) -> Any:
+    """What Lightning's ``from_datasets`` takes: one dataset, or any iterable of datasets."""
+    if isinstance(datasets, (Dataset, Mapping)) or not isinstance(datasets, Iterable):
+        return datasets
+    return list(datasets)
+
+
+def check_settings(module: "FastDataModule") -> None:
+    """Refuse settings that cannot work, before anything is built.
+
+    Raises:
+        SettingsError: Naming the setting.
+    """
+    check_workers(module.num_workers)
+    for size in (module.batch_size, module.eval_batch_size):
+        check_batches(None, size, drop_last=False)
+    module.wishes()  # refuses what cannot work together
+    val_fraction, val_dataset = module.val_fraction, module.val_dataset
+    if val_fraction is not None and (val_dataset is not None or not 0 < val_fraction < 1):
+        raise SettingsError(
+            f"val_fraction={val_fraction} with val_dataset={val_dataset!r:.60}, wanted a "
+            "number between 0 and 1, or a val_dataset. Pass one of the two."
+        )
+    if not 0 <= module.max_stall_fraction < 1:
+        raise SettingsError(
+            f"max_stall_fraction={module.max_stall_fraction}, wanted 0 to 1. Pass for "
+            "example 0.02, which allows 2 % of a step."
+        )
 
 
 def map_structure(values: Any, convert: Callable[[Any], Any]) -> Any:

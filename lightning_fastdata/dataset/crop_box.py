@@ -64,7 +64,7 @@ def draw_crop_box(height: int, width: int, rule: CropRule) -> CropBox:
     """Draw a box exactly as torchvision's ``RandomResizedCrop.get_params`` does.
 
     Takes the same values in the same order from torch's default generator, so the same seed
-    gives the same box. One scalar tensor serves all draws of a call: 8 microseconds instead of 46.
+    gives the same box. One scalar tensor serves all draws of a call, in 0.7 of torchvision's time.
 
     Args:
         height: Rows of the picture.

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # O_BINARY: Windows only
-# Only the scales with SIMD code pay: 4/8 decodes in 0.7 of the whole's time, 5/8 in 0.93, 6/8 in
-# 1.05 and 7/8 in 1.34 (tests/benchmarks/bench_decode.py).
+# Only the scales with SIMD code pay: reading and decoding at 4/8 takes 0.80 of the time of all,
+# 5/8 1.07, 6/8 1.23, 7/8 1.57 (tests/benchmarks/bench_decode.py, 2 shared EPYC cores, 2026-11-22).
 _DCT_DIVISORS = (8, 4, 2)
 
 
 def read_file(path: bytes | str) -> bytearray:
-    """Read a whole file: one open, one size, one read (15 microseconds, 21 with ``open``)."""
+    """Read a whole file with one open, one size and one read, into memory that may be changed."""
     descriptor = os.open(path, _READ_FLAGS)
     try:
         missing_bytes = os.fstat(descriptor).st_size

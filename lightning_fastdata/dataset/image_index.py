@@ -50,7 +50,7 @@ class ImageIndex:
         self.cache_checksum = cache_checksum
         self._prefix = os.fsencode(os.path.join(root, ""))
         self._class_starts = [0, *accumulate(class_counts)][:-1]
-        # A memoryview returns plain ints and slices in a tenth of NumPy's time.
+        # A memoryview returns plain ints and slices in half of NumPy's time.
         self._names_view = names.data
         self._offsets_view = offsets.data
 

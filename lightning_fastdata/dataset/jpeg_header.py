@@ -1,6 +1,6 @@
 """The few facts of a JPEG header that decide how the picture is decoded.
 
-Read in Python (about 4 microseconds) because the place of the frame header is needed, not only the
+Read in Python because the place of the frame header is needed, not only the
 size: the decoder trims rows by writing a smaller height there.
 """
 

@@ -12,6 +12,14 @@ from lightning_fastdata.machine import read_machine
 WORKERS_PER_CORE = 32  # guess: even workers that only wait for storage gain nothing beyond
 
 
+def check_loader(dataset: Any, batch_size: Any, num_workers: Any, drop_last: bool) -> int | None:
+    """Refuse what no loader can be made of; give the dataset's length, ``None`` for a stream."""
+    check_workers(num_workers)
+    length = check_length(dataset)
+    check_batches(length, batch_size, drop_last)
+    return length
+
+
 def check_length(dataset: Any) -> int | None:
     """Give the number of samples of a map-style dataset, ``None`` for a stream.
 

@@ -1,36 +1,33 @@
 """``FastDataLoader``: torch's DataLoader to look at, our order and engines inside."""
 
-import statistics
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sized
 from itertools import islice
 from typing import Any, Literal, cast
 
 import torch
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     Dataset,
-    DistributedSampler,
     IterableDataset,
-    default_collate,
-    default_convert,
 )
 
-from lightning_fastdata.loader.check import check_batches, check_length, check_workers
+from lightning_fastdata.loader.check import check_loader
 from lightning_fastdata.loader.engine import HostBatch, Request
-from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.measure import measure_and_choose, name_of_context
+from lightning_fastdata.loader.pace import Pace
 from lightning_fastdata.loader.position import Progress
-from lightning_fastdata.loader.requests import requests_of_order, requests_of_sampler
+from lightning_fastdata.loader.requests import (
+    cut_order,
+    replicas_of,
+    requests_of_order,
+    requests_of_sampler,
+)
 from lightning_fastdata.loader.shelf import EngineShelf
 from lightning_fastdata.loader.torch_engine import WorkerSettings
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import EngineName, LoaderPlan
 from lightning_fastdata.tuning.choose import Wishes
-
-_STEPS_NEEDED, _STEPS_REMEMBERED = 10, 256  # guess: enough for a median that follows a change
 
 
 class FastDataLoader(DataLoader[Any]):
@@ -108,9 +105,7 @@ class FastDataLoader(DataLoader[Any]):
         epoch_source: Callable[[], int] | None = None,
         deliver: Callable[[Any, int], Any] | None = None,
     ) -> None:
-        check_workers(num_workers)
-        length = check_length(dataset)
-        check_batches(length, batch_size, drop_last)
+        length = check_loader(dataset, batch_size, num_workers, drop_last)
         self._is_stream = isinstance(dataset, IterableDataset)
         if sampler is None and batch_sampler is None and not self._is_stream:
             sampler = EpochOrder(
@@ -118,12 +113,7 @@ class FastDataLoader(DataLoader[Any]):
             )
             shuffle = None
         batched = batch_size is not None or batch_sampler is not None
-        self._recipe = Recipe(
-            dataset=dataset,
-            collate_fn=collate_fn or (default_collate if batched else default_convert),
-            batch_transform=batch_transform,
-            batched=batched,
-        )
+        recipe = recipe_of(dataset, collate_fn, batch_transform, batched=batched)
         if plan is None:
             wishes = Wishes(
                 engine=engine,
@@ -133,7 +123,7 @@ class FastDataLoader(DataLoader[Any]):
                 persistent_workers=persistent_workers,
                 start_method=name_of_context(multiprocessing_context),
             )
-            plan = measure_and_choose(wishes, self._recipe, batch_size or 1)
+            plan = measure_and_choose(wishes, recipe, batch_size or 1)
         workers = plan.num_workers
         super().__init__(
             dataset,
@@ -142,7 +132,7 @@ class FastDataLoader(DataLoader[Any]):
             sampler=sampler,
             batch_sampler=batch_sampler,
             num_workers=workers,
-            collate_fn=self._recipe.collate_fn,
+            collate_fn=recipe.collate_fn,
             pin_memory=plan.pin_memory,
             drop_last=drop_last,
             timeout=timeout if workers else 0,
@@ -156,11 +146,10 @@ class FastDataLoader(DataLoader[Any]):
         self.engine, self.seed, self.batch_transform = engine, seed, batch_transform
         self.plan, self.epoch_source, self.deliver = plan, epoch_source, deliver
         self._chosen_epoch: int | None = None
-        self._given_ns = 0
-        self._step_times_ns: deque[int] = deque(maxlen=_STEPS_REMEMBERED)
+        self._pace = Pace()
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
-        self._shelf = EngineShelf(self._recipe, plan)
+        self._shelf = EngineShelf(recipe, plan)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class
         """Begin a pass; nothing is drawn, read or started before its first batch."""
@@ -168,7 +157,7 @@ class FastDataLoader(DataLoader[Any]):
 
     def __len__(self) -> int:
         """Batches of an epoch for this rank; of a resumed one, with those consumed before."""
-        order = self._cut_order()
+        order = cut_order(self.sampler, self.batch_sampler)
         if order is None:
             return super().__len__()
         size = cast(int, self.batch_size)
@@ -181,9 +170,7 @@ class FastDataLoader(DataLoader[Any]):
         ``None`` until enough steps have been seen. On an accelerator this is the host's share of a
         step, which is less than the whole while the host runs ahead.
         """
-        if len(self._step_times_ns) < _STEPS_NEEDED:
-            return None
-        return statistics.median(self._step_times_ns) / 1e9
+        return self._pace.median_s()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, as ``DistributedSampler.set_epoch`` does."""
@@ -215,7 +202,7 @@ class FastDataLoader(DataLoader[Any]):
             self._shelf.close()
 
     def _map_pass(self) -> Iterator[Any]:
-        requests, replicas = self._begin_map(), self._replicas()
+        requests, replicas = self._begin_map(), replicas_of(self.sampler)
         with self._shelf.lend(self._worker_settings()) as engine:
             while True:
                 for request in islice(requests, engine.depth - engine.in_flight):
@@ -224,13 +211,13 @@ class FastDataLoader(DataLoader[Any]):
                     break
                 # No name may hold the batch here: its memory would stay in use one batch longer.
                 yield self._handed_over(engine.next(), replicas)
-                self._step_times_ns.append(time.perf_counter_ns() - self._given_ns)
+                self._pace.ask()
         self._progress.finish()
 
     def _handed_over(self, batch: HostBatch, replicas: int) -> Any:
         self._progress.advance(len(batch.request.seeds) * replicas)
         data = self._delivered(batch.data, batch.request.batch_seed)
-        self._given_ns = time.perf_counter_ns()
+        self._pace.give()
         return data
 
     def _stream_pass(self) -> Iterator[Any]:
@@ -264,7 +251,7 @@ class FastDataLoader(DataLoader[Any]):
         position = self._progress.begin(self._next_epoch(), self._new_seed)
         if isinstance(self.sampler, EpochOrder):
             self.sampler.begin(position.key, position.samples)
-        order = self._cut_order()
+        order = cut_order(self.sampler, self.batch_sampler)
         if order is not None:
             size = cast(int, self.batch_size)
             return requests_of_order(order, size, self.drop_last, position.batches)
@@ -275,15 +262,6 @@ class FastDataLoader(DataLoader[Any]):
             batched=self.batch_sampler is not None,
             skip_batches=position.batches,
         )
-
-    def _cut_order(self) -> EpochOrder | None:
-        """Our order, where batches are plain cuts of it; ``None`` where a sampler has a say."""
-        plain = type(self.batch_sampler) is BatchSampler
-        return self.sampler if plain and isinstance(self.sampler, EpochOrder) else None
-
-    def _replicas(self) -> int:
-        sampler = self.sampler
-        return sampler.num_replicas if isinstance(sampler, DistributedSampler) else 1
 
     def _next_epoch(self) -> int:
         chosen, self._chosen_epoch = self._chosen_epoch, None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, default_convert
 
 from lightning_fastdata.dataset.gather import Allocate, can_gather, gather_rows
 from lightning_fastdata.dataset.views import base_of, resolve_indices
@@ -25,6 +25,23 @@ class Recipe:
     batch_transform: Callable[[Any], Any] | None
     batched: bool
     """Whether samples are collated; False passes single samples through ``collate_fn`` alone."""
+
+
+def recipe_of(
+    dataset: Any,
+    collate_fn: Callable[[Any], Any] | None,
+    batch_transform: Callable[[Any], Any] | None,
+    *,
+    batched: bool,
+) -> Recipe:
+    """Fill in torch's own collation where the user has none."""
+    own = default_collate if batched else default_convert
+    return Recipe(
+        dataset=dataset,
+        collate_fn=own if collate_fn is None else collate_fn,
+        batch_transform=batch_transform,
+        batched=batched,
+    )
 
 
 def is_gather(recipe: Recipe) -> bool:

@@ -14,6 +14,17 @@ from lightning_fastdata.order import EpochKey, EpochOrder, current_ranks, seeds_
 _POSITIONS_AT_ONCE = 4096  # planned together: about 0.1 microseconds a sample instead of 0.5
 
 
+def cut_order(sampler: Any, batch_sampler: Any) -> EpochOrder | None:
+    """Our order, where batches are plain cuts of it; ``None`` where a sampler has a say."""
+    plain = type(batch_sampler) is BatchSampler
+    return sampler if plain and isinstance(sampler, EpochOrder) else None
+
+
+def replicas_of(sampler: Any) -> int:
+    """How many ranks share the samples that a sampler gives."""
+    return sampler.num_replicas if isinstance(sampler, DistributedSampler) else 1
+
+
 def requests_of_order(
     order: EpochOrder, batch_size: int, drop_last: bool, first_batch: int
 ) -> Iterator[Request]:

@@ -14,11 +14,13 @@ class ReportTable:
 
     title: str
     columns: tuple[str, ...]
-    """The first column is words and stands left; the others are figures and stand right."""
+    """The first column is words and stands left; figures in the others stand right."""
     rows: tuple[tuple[str, ...], ...]
     """As many cells each as there are columns."""
     lines: tuple[str, ...] = ()
     """Sentences below the table."""
+    figures: bool = True
+    """Whether the columns after the first are figures; else they are words and stand left too."""
 
     def __str__(self) -> str:
         widths = [
@@ -27,8 +29,9 @@ class ReportTable:
         ]
 
         def aligned(row: tuple[str, ...]) -> str:
-            figures = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            return "  ".join([row[0].ljust(widths[0]), *figures]).rstrip()
+            justify = str.rjust if self.figures else str.ljust
+            rest = [justify(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            return "  ".join([row[0].ljust(widths[0]), *rest]).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         table = [aligned(self.columns), rule, *(aligned(row) for row in self.rows)]
@@ -37,7 +40,7 @@ class ReportTable:
     def __rich__(self) -> Group:
         table = Table(title=Text(self.title, style="bold"), title_justify="left", box=box.ROUNDED)
         for position, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="right" if position else "left")
+            table.add_column(Text(column), justify="right" if position and self.figures else "left")
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
         # Text objects throughout: a name with brackets in it must not be taken for markup.

@@ -1,8 +1,8 @@
 """How many pictures a second does one core turn into training samples, file to 224 x 224 tensor?
 
 Run ``python tests/benchmarks/bench_decode.py [--pictures 100] [--rounds 7] [--only fastdata]``; it
-prints one JSON line per variant. Every variant reads the same ImageNet files and, seeded alike, cuts the same boxes and
-mirrors the same samples.
+prints one JSON line per variant. Every variant reads the same ImageNet files and, seeded alike,
+cuts the same boxes and mirrors the same samples.
 
     fastdata         ImageFolder as it is
     fastdata_into    the same into rows of one batch buffer, so nothing is stacked afterwards

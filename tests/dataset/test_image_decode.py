@@ -272,6 +272,19 @@ def test_a_jpeg_that_simplejpeg_refuses_and_pillow_reads_is_decoded_by_pillow():
     assert torch.equal(out, wanted(pixels, (3, 4, 50, 60), 32))
 
 
+def test_pillow_gets_the_file_as_it_was_where_simplejpeg_refuses_it(monkeypatch):
+    def refuse(data: bytearray, **options: object) -> None:
+        raise ValueError("refused")
+
+    data = jpeg()
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
+
+    out = decode(data, cut_at(3, 4, 50, 60))
+
+    assert torch.equal(out, wanted(pixels, (3, 4, 50, 60), 32))
+
+
 @pytest.mark.parametrize("keep_fraction", [0.3, 0.7, 0.98])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_a_truncated_jpeg_is_an_error_even_where_the_box_is_above_the_damage(
