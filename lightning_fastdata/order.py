@@ -5,6 +5,7 @@ comes (``permute``), which random numbers it gets (``seeds_at``) and which rank 
 in constant time and memory, so that a billion samples start at once and a run resumes anywhere.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class EpochOrder(DistributedSampler[int]):
 
     Args:
         dataset: Anything with a length of 1 or more.
-        num_replicas: Ranks that share the data; ``None`` asks ``torch.distributed`` at first use.
+        num_replicas: Ranks that share the data; ``None`` asks ``torch.distributed`` when used.
         rank: This process's rank in ``[0, num_replicas)``; given exactly when ``num_replicas`` is.
         shuffle: Whether samples come in a new seeded order each epoch, or in the dataset's own.
         seed: Names the run's orders and random numbers, 0 or more.
@@ -184,8 +185,12 @@ class EpochOrder(DistributedSampler[int]):
 
     def __len__(self) -> int:
         """Samples still to come for this rank, from ``start`` on."""
+        return self.share_from(self.start)
+
+    def share_from(self, start: int) -> int:
+        """Samples of this rank among the positions from ``start`` on."""
         num_replicas, rank = self._known_ranks()
-        remaining = max(0, self.length - self.start)
+        remaining = max(0, self.length - start)
         if self.drop_last:
             return remaining // num_replicas
         if self.pad:
@@ -210,20 +215,25 @@ class EpochOrder(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's sample indices as plain ints, for whoever wants a plain sampler."""
-        for first in range(0, len(self), _CHUNK):
-            yield from self.samples_at(self.positions(first, _CHUNK)).tolist()
+        order = copy.copy(self)  # another pass may be chosen while this one is under way
+        for first in range(0, len(order), _CHUNK):
+            yield from order.samples_at(order.positions(first, _CHUNK)).tolist()
 
     def _known_ranks(self) -> tuple[int, int]:
-        if self._ranks is None:
-            self._ranks = current_ranks()
-        return self._ranks
+        if self._ranks is None and _has_ranks():
+            self._ranks = current_ranks()  # kept, for when the group is gone
+        return self._ranks or (1, 0)
 
 
 def current_ranks() -> tuple[int, int]:
     """World size and rank by ``torch.distributed``; ``(1, 0)`` where it has not been started."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _has_ranks():
         return torch.distributed.get_world_size(), torch.distributed.get_rank()
     return 1, 0
+
+
+def _has_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _names_a_rank(num_replicas: int | None, rank: int | None) -> bool:

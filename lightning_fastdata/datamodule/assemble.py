@@ -11,9 +11,10 @@ from torch.utils.data import IterableDataset, SequentialSampler
 
 from lightning_fastdata.datamodule.parts import LoaderParts
 from lightning_fastdata.datamodule.trainer import (
-    current_epoch,
+    TrainerConsumer,
     device_of,
     early_overrides,
+    is_dry_run,
     overfits,
     ranks_of,
     refuse_early_overrides,
@@ -68,7 +69,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         seed=module.seed,
         batch_transform=parts.batch_transform,
         plan=plan,
-        epoch_source=None if trainer is None else _epoch_source(trainer, training=training),
+        consumer=None if trainer is None else TrainerConsumer(trainer, training=training),
         deliver=deliver,
     )
     if training:
@@ -110,8 +111,8 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
     batched = parts.batch_size is not None or parts.batch_sampler is not None
     recipe = recipe_of(parts.dataset, parts.collate_fn, parts.batch_transform, batched=batched)
     wishes = module.wishes()
-    if trainer is not None and trainer.fast_dev_run and wishes.num_workers == "auto":
-        wishes = replace(wishes, num_workers=0)  # a few batches are not worth measuring for
+    if is_dry_run(trainer) and wishes.num_workers == wishes.engine == "auto":
+        wishes = replace(wishes, engine="inline")  # a few batches are not worth measuring for
     plan = module.planner.plan(
         name,
         wishes,
@@ -140,7 +141,3 @@ def _sampler(module: "FastDataModule", parts: LoaderParts, *, training: bool) ->
         pad=training,
         **ranks_of(module.trainer),
     )
-
-
-def _epoch_source(trainer: Any, *, training: bool) -> Callable[[], int]:
-    return partial(current_epoch, trainer, training=training)

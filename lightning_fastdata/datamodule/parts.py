@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -46,7 +45,8 @@ def parts_of_loader(loader: Any) -> LoaderParts | None:
     """
     if type(loader) is not DataLoader or isinstance(loader, FastDataLoader):
         return None
-    own_batches = type(loader.batch_sampler) not in (BatchSampler, type(None))
+    # torch gives a loader made with a batch_sampler, even one of its own class, no batch_size.
+    own_batches = loader.batch_sampler is not None and loader.batch_size is None
     is_stream = isinstance(loader.dataset, IterableDataset)
     shuffle = _is_plain_shuffle(loader.sampler)
     own_sampler = not is_stream and not shuffle and type(loader.sampler) is not SequentialSampler

@@ -1,12 +1,15 @@
 """The plans of one data module: made once a dataset and batch size, remembered, and restored."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from typing import Any
 
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.measure import measure_and_choose, probe
+from lightning_fastdata.loader.pace import Pace
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.tuning.choose import Wishes
 from lightning_fastdata.tuning.probe import ProbeFacts
@@ -18,8 +21,9 @@ class Planner:
     def __init__(self) -> None:
         self.plans: dict[str, LoaderPlan] = {}
         """The plan in use of each loader, by its name (``train``, ``val``, ``val[1]``, ...)."""
-        self._facts: dict[int, tuple[Any, int, ProbeFacts]] = {}
-        self._training: list[FastDataLoader] = []
+        self._facts: dict[str, tuple[Recipe, int, ProbeFacts]] = {}
+        # Not the loaders themselves: held on to, they would keep their workers alive.
+        self._paces: deque[Pace] = deque(maxlen=8)  # bounded: loaders may come every epoch
         self._step_time_s: float | None = None
 
     def plan(
@@ -37,7 +41,7 @@ class Planner:
             wishes,
             recipe,
             batch_size,
-            read_samples=self._facts_of,
+            read_samples=partial(self._facts_of, name),
             local_world_size=local_world_size,
             step_time_s=self.step_time_s() if name.startswith("train") else None,
             max_stall_fraction=max_stall_fraction,
@@ -46,12 +50,12 @@ class Planner:
 
     def watch(self, loader: FastDataLoader) -> None:
         """Learn the time of a training step from this loader while it is used."""
-        self._training = [*self._training[-7:], loader]  # bounded: loaders may come every epoch
+        self._paces.append(loader.pace)
 
     def step_time_s(self) -> float | None:
         """Seconds of a training step, from the loaders watched or a checkpoint, where known."""
-        for loader in reversed(self._training):
-            if (measured := loader.median_step_s()) is not None:
+        for pace in reversed(self._paces):
+            if (measured := pace.median_s()) is not None:
                 self._step_time_s = measured
                 break
         return self._step_time_s
@@ -68,11 +72,10 @@ class Planner:
             self.plans[name] = LoaderPlan(**{key: plan[key] for key in known & plan.keys()})
         self._step_time_s = state.get("step_time_s")
 
-    def _facts_of(self, recipe: Recipe, batch_size: int) -> ProbeFacts:
-        known = self._facts.get(id(recipe.dataset))
-        if known is None or known[0] is not recipe.dataset:
-            known = (recipe.dataset, batch_size, probe(recipe, batch_size))
-            self._facts[id(recipe.dataset)] = known
+    def _facts_of(self, name: str, recipe: Recipe, batch_size: int) -> ProbeFacts:
+        of_recipe = (known for known in self._facts.values() if _cost_the_same(known[0], recipe))
+        known = next(of_recipe, None) or (recipe, batch_size, probe(recipe, batch_size))
+        self._facts[name] = known  # one a loader: a dataset made anew each epoch is let go
         _, measured_size, facts = known
         scale = batch_size / measured_size  # the batch-size finder asks for many sizes
         return replace(
@@ -81,3 +84,9 @@ class Planner:
             batch_cpu_ns=round(facts.batch_cpu_ns * scale),
             batch_bytes=round(facts.batch_bytes * scale),
         )
+
+
+def _cost_the_same(one: Recipe, other: Recipe) -> bool:
+    return one.dataset is other.dataset and (
+        (one.collate_fn, one.batch_transform) == (other.collate_fn, other.batch_transform)
+    )

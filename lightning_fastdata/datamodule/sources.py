@@ -1,6 +1,7 @@
 """Where a data module's data comes from: its own datasets, or another data module's loaders."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from torch.utils.data import Dataset, IterableDataset
@@ -131,10 +132,13 @@ class ExistingModule:
     def parts(self, kind: Kind) -> Any:
         """Ask the other one for its loaders, and read what they are made of."""
         loaders = getattr(self.existing, f"{kind}_dataloader")()
+        names = ("batch_transform", "worker_init_fn", "multiprocessing_context")
+        settings = {name: getattr(self._module, name) for name in names}
+        given = {name: value for name, value in settings.items() if value is not None}
 
         def read(loader: Any) -> Any:
             parts = parts_of_loader(loader)
-            return loader if parts is None else parts
+            return loader if parts is None else replace(parts, **given)
 
         return map_structure(loaders, read)
 

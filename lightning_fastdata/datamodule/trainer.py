@@ -50,19 +50,55 @@ def overfits(trainer: Any) -> bool:
     return trainer is not None and trainer.overfit_batches > 0
 
 
-def current_epoch(trainer: Any, *, training: bool) -> int:
-    """The trainer's epoch, at the first batch of a pass.
+def is_dry_run(trainer: Any) -> bool:
+    """Whether only a few batches are run, to see that nothing breaks."""
+    return trainer is not None and bool(trainer.fast_dev_run)
 
-    When ``configure_optimizers`` asks for ``estimated_stepping_batches``, Lightning builds the
-    training loaders before it has read the checkpoint's loop state, and then forgets to give the
-    loaders their saved positions. At this point it has the positions at hand.
+
+class TrainerConsumer:
+    """The trainer, as a loader sees it.
+
+    Args:
+        trainer: Whose loop takes the batches.
+        training: Whether that is the training loop.
     """
-    if training:
-        loop = trainer.fit_loop
-        if getattr(loop, "_combined_loader_states_to_load", None):  # no public name
-            loop._load_combined_loader_states()
-    epoch: int = trainer.current_epoch
-    return epoch
+
+    def __init__(self, trainer: Any, *, training: bool) -> None:
+        self._trainer, self._training = trainer, training
+
+    def epoch(self) -> int:
+        """The trainer's epoch.
+
+        When ``configure_optimizers`` asks for ``estimated_stepping_batches``, Lightning builds the
+        training loaders before it has read the checkpoint's loop state, and then forgets to give
+        the loaders their saved positions. At the first batch it has the positions at hand.
+        """
+        loop = self._trainer.fit_loop
+        if self._training and getattr(loop, "_combined_loader_states_to_load", None):
+            loop._load_combined_loader_states()  # no public name
+        epoch: int = self._trainer.current_epoch
+        return epoch
+
+    def unused_batches(self) -> int:
+        """Batches that Lightning has fetched ahead: one, where a loader has no length."""
+        fetcher = self._trainer.fit_loop._data_fetcher if self._training else None  # no public name
+        return len(getattr(fetcher, "batches", ()))
+
+    def resume(self, saved_batches: int, batches: int) -> None:
+        """Let Lightning count as the loader does, where ranks or the batch size have changed.
+
+        Lightning ends an epoch when it has counted to the loader's length. Where several loaders
+        are combined, the one that it counts by is the one whose number it has.
+        """
+        loop = self._trainer.fit_loop
+        current = loop.epoch_loop.batch_progress.current
+        moved = batches - saved_batches
+        if not self._training or not moved or current.ready != saved_batches:
+            return
+        for count in ("ready", "started", "processed", "completed"):
+            setattr(current, count, getattr(current, count) + moved)
+        if loop._data_fetcher is not None and loop._data_fetcher.fetched:  # no public name
+            loop._data_fetcher.fetched += moved
 
 
 def early_overrides(trainer: Any, datamodule: Any) -> list[str]:
@@ -81,8 +117,10 @@ def early_overrides(trainer: Any, datamodule: Any) -> list[str]:
 
 def is_overridden(owner: Any, hook: str) -> bool:
     """Whether a hook was written by the user, under either of Lightning's two names."""
-    module: str = getattr(owner, hook).__module__
-    return not module.startswith(("lightning.", "pytorch_lightning."))
+    if hook in vars(owner):  # Lightning's from_datasets writes hooks onto the instance
+        return True
+    writer = next(base for base in type(owner).__mro__ if hook in vars(base))
+    return not writer.__module__.startswith(("lightning.pytorch.core.", "pytorch_lightning.core."))
 
 
 def refuse_early_overrides(overrides: list[str], transform: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -29,14 +30,14 @@ def gather_rows(dataset: TensorDataset, indices: Int64s, allocate: Allocate) -> 
 
     Args:
         dataset: One that ``can_gather`` accepts.
-        indices: Shape ``(B,)``.
+        indices: Shape ``(B,)``; a negative one counts from the end.
         allocate: Gives the memory to write into, by shape and dtype; its caller owns it.
 
     Returns:
         One tensor of shape ``(B, ...)`` for each of the dataset's: what torch's default collation
         makes of these samples, in the same list.
     """
-    rows = torch.from_numpy(indices)
+    rows = torch.from_numpy(np.where(indices < 0, indices + len(dataset), indices))
     batch = []
     for tensor in dataset.tensors:
         out = allocate((len(indices), *tensor.shape[1:]), tensor.dtype)

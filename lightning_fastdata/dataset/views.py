@@ -31,14 +31,20 @@ class SplitView(Dataset[Any]):
         return self.stop - self.start
 
     def __getitem__(self, index: int) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of a split of {len(self)} samples")
-        return self.dataset[int(self.base_indices(np.array([index % len(self)]))[0])]
+        return self.dataset[int(self.base_indices(np.array([index]))[0])]
 
     def base_indices(self, indices: Int64s) -> Int64s:
-        """Indices in the whole dataset of this side's ``indices``, shape ``(N,)`` both."""
+        """Indices in the whole dataset of this side's ``indices``, shape ``(N,)`` both.
+
+        Raises:
+            IndexError: If one is not of this side; it would be a sample of the other.
+        """
+        length = len(self)
+        outside = indices[(indices < -length) | (indices >= length)]
+        if outside.size:
+            raise IndexError(f"sample {outside[0]} of a split of {length} samples")
         key = EpochKey(seed=self.seed, epoch=0)
-        return permute(indices + self.start, len(cast(Sized, self.dataset)), key)
+        return permute(self.start + indices % length, len(cast(Sized, self.dataset)), key)
 
     def sample_path(self, index: int) -> str:
         """The file of a sample, where the whole dataset can name it."""

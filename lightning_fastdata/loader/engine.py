@@ -31,6 +31,19 @@ class HostBatch:
     data: Any
 
 
+class Consumer(Protocol):
+    """Who takes a loader's batches, where that is not a plain loop."""
+
+    def epoch(self) -> int:
+        """The epoch of the pass whose first batch is being asked for."""
+
+    def unused_batches(self) -> int:
+        """How many batches it holds that it has not trained on yet."""
+
+    def resume(self, saved_batches: int, batches: int) -> None:
+        """Learn that a position saved after ``saved_batches`` now counts as after ``batches``."""
+
+
 class Engine(Protocol):
     """Makes the requested batches, in order. One engine serves one pass at a time."""
 

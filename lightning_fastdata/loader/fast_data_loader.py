@@ -12,7 +12,7 @@ from torch.utils.data import (
 )
 
 from lightning_fastdata.loader.check import check_loader
-from lightning_fastdata.loader.engine import HostBatch, Request
+from lightning_fastdata.loader.engine import Consumer, HostBatch, Request
 from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.measure import measure_and_choose, name_of_context
 from lightning_fastdata.loader.pace import Pace
@@ -64,7 +64,8 @@ class FastDataLoader(DataLoader[Any]):
         seed: Names the run's orders and random numbers, 0 or more.
         batch_transform: Called in the worker on each collated batch: one vectorised call a batch.
         plan: How to load, already decided; then nothing is measured.
-        epoch_source: Asked for the epoch at the first batch of each pass.
+        consumer: Who takes the batches, where that is not a plain loop: asked for the epoch at the
+            first batch of each pass, and for batches not trained on yet when the position is saved.
         deliver: Called in this process with each host batch and its seed (64 bits); what it returns
             is what the loop gets.
 
@@ -102,7 +103,7 @@ class FastDataLoader(DataLoader[Any]):
         seed: int = 0,
         batch_transform: Callable[[Any], Any] | None = None,
         plan: LoaderPlan | None = None,
-        epoch_source: Callable[[], int] | None = None,
+        consumer: Consumer | None = None,
         deliver: Callable[[Any, int], Any] | None = None,
     ) -> None:
         length = check_loader(dataset, batch_size, num_workers, drop_last)
@@ -144,9 +145,9 @@ class FastDataLoader(DataLoader[Any]):
         )
         self.in_order = in_order  # read when workers start; torch knows it from 2.7 on
         self.engine, self.seed, self.batch_transform = engine, seed, batch_transform
-        self.plan, self.epoch_source, self.deliver = plan, epoch_source, deliver
+        self.plan, self.consumer, self.deliver = plan, consumer, deliver
         self._chosen_epoch: int | None = None
-        self._pace = Pace()
+        self.pace = Pace()
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
         self._shelf = EngineShelf(recipe, plan)
@@ -156,13 +157,11 @@ class FastDataLoader(DataLoader[Any]):
         return self._stream_pass() if self._is_stream else self._map_pass()
 
     def __len__(self) -> int:
-        """Batches of an epoch for this rank; of a resumed one, with those consumed before."""
+        """Batches of an epoch for this rank; of a resumed one, with those consumed before it."""
         order = cut_order(self.sampler, self.batch_sampler)
         if order is None:
             return super().__len__()
-        size = cast(int, self.batch_size)
-        to_come = len(order) // size if self.drop_last else -(-len(order) // size)
-        return to_come + (self._progress.resumed_batches if order.start else 0)
+        return self._batches_of(order.share_from(0))
 
     def median_step_s(self) -> float | None:
         """Seconds that the loop typically keeps a batch before it asks for the next one.
@@ -170,7 +169,7 @@ class FastDataLoader(DataLoader[Any]):
         ``None`` until enough steps have been seen. On an accelerator this is the host's share of a
         step, which is less than the whole while the host runs ahead.
         """
-        return self._pace.median_s()
+        return self.pace.median_s()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, as ``DistributedSampler.set_epoch`` does."""
@@ -180,14 +179,15 @@ class FastDataLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Give the position in the epoch as plain values: what the loop was given, not fetched."""
-        return self._progress.state(self.seed)
+        unused_batches = 0 if self.consumer is None else self.consumer.unused_batches()
+        return self._progress.state(self.seed, unused_batches)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Let the next pass go on at a saved position.
 
         Args:
-            state_dict: From ``state_dict`` of a loader of the same dataset and batch size; the
-                number of workers and ranks may have changed.
+            state_dict: From ``state_dict`` of a loader of the same dataset; the number of workers
+                and ranks and the batch size may have changed.
 
         Raises:
             ResumeError: If it belongs to a dataset of another length.
@@ -195,6 +195,16 @@ class FastDataLoader(DataLoader[Any]):
         position = self._progress.load(state_dict)
         if isinstance(self.sampler, EpochOrder):
             self.sampler.begin(position.key, position.samples)
+        order = cut_order(self.sampler, self.batch_sampler)
+        if order is not None:
+            batches = len(self) - self._batches_of(len(order))
+            self._progress.renumber(batches)
+            if self.consumer is not None:
+                self.consumer.resume(position.batches, batches)
+
+    def _batches_of(self, share: int) -> int:
+        size = cast(int, self.batch_size)
+        return share // size if self.drop_last else -(-share // size)
 
     def close(self) -> None:
         """Stop all workers; the next pass starts new ones."""
@@ -211,13 +221,13 @@ class FastDataLoader(DataLoader[Any]):
                     break
                 # No name may hold the batch here: its memory would stay in use one batch longer.
                 yield self._handed_over(engine.next(), replicas)
-                self._pace.ask()
+                self.pace.ask()
         self._progress.finish()
 
     def _handed_over(self, batch: HostBatch, replicas: int) -> Any:
         self._progress.advance(len(batch.request.seeds) * replicas)
         data = self._delivered(batch.data, batch.request.batch_seed)
-        self._pace.give()
+        self.pace.give()
         return data
 
     def _stream_pass(self) -> Iterator[Any]:
@@ -265,8 +275,8 @@ class FastDataLoader(DataLoader[Any]):
 
     def _next_epoch(self) -> int:
         chosen, self._chosen_epoch = self._chosen_epoch, None
-        if self.epoch_source is not None:
-            return self.epoch_source()
+        if self.consumer is not None:
+            return self.consumer.epoch()
         if isinstance(self.sampler, EpochOrder) and self.sampler.epoch_was_set:
             return self.sampler.epoch
         return self._progress.next_epoch() if chosen is None else chosen

@@ -82,13 +82,9 @@ class BatchMaker:
         if request.epoch != self._epoch:
             announce_epoch(self._recipe.dataset, request.epoch)
             self._epoch = request.epoch
-        if self._gathers:
-            batch = gather_rows(
-                self._base, resolve_indices(self._recipe.dataset, request.indices), self._allocate
-            )
-            if self._recipe.batch_transform is None:
-                return batch
-            return self._draws.run(lambda: self._transformed(batch, request))
+        if self._gathers and self._recipe.batch_transform is None:
+            return self._collated(request)  # nothing of the user's runs, so nothing draws
+        # Both steps together: a transform may work in place, so a second try needs a new batch.
         return self._draws.run(lambda: self._transformed(self._collated(request), request))
 
     def _transformed(self, batch: Any, request: Request) -> Any:
@@ -99,6 +95,9 @@ class BatchMaker:
 
     def _collated(self, request: Request) -> Any:
         recipe = self._recipe
+        if self._gathers and isinstance(request.indices, np.ndarray):
+            rows = resolve_indices(recipe.dataset, request.indices)
+            return gather_rows(self._base, rows, self._allocate)
         if not recipe.batched:
             self._draws.seed(int(request.seeds[0]))
             return recipe.collate_fn(recipe.dataset[request.indices])
@@ -109,7 +108,10 @@ class BatchMaker:
         try:
             return default_collate(samples)
         except (TypeError, RuntimeError, KeyError, ValueError) as error:
-            raise BatchShapeError(_misfit(samples, plain_indices(request.indices))) from error
+            misfit = _misfit(samples, plain_indices(request.indices))
+            if misfit is None and not isinstance(error, TypeError):
+                raise  # equal samples of known types: it is about something else, memory perhaps
+            raise BatchShapeError(misfit or _unknown(samples, request)) from error
 
     def _samples(self, request: Request) -> Any:
         indices = request.indices
@@ -137,8 +139,8 @@ def announce_epoch(dataset: Any, epoch: int) -> None:
         dataset = getattr(dataset, "dataset", None)
 
 
-def _misfit(samples: Any, indices: Any) -> str:
-    """Say which sample does not fit the first one, or cannot be collated at all."""
+def _misfit(samples: Any, indices: Any) -> str | None:
+    """Say which sample does not fit the first one; ``None`` where all are alike."""
     first = _spec(samples[0])
     for index, sample in zip(indices, samples, strict=False):
         spec = _spec(sample)
@@ -153,8 +155,13 @@ def _misfit(samples: Any, indices: Any) -> str:
                 f"sample {index} is {spec}, but sample {indices[0]} of the same batch is {first}. "
                 "Make samples equal in the dataset (resize or pad), or pass your own collate_fn."
             )
+    return None
+
+
+def _unknown(samples: Any, request: Request) -> str:
+    """Say that the samples are alike, but of a type that cannot be collated."""
     return (
-        f"sample {indices[0]} is {first}, which torch's default collation does not know, wanted "
+        f"sample {plain_indices(request.indices)[0]} is {_spec(samples[0])}, which torch's default collation does not know, wanted "
         "tensors, arrays, numbers, strings, or lists, tuples and dicts of them. Convert it in the "
         "dataset, or pass your own collate_fn."
     )

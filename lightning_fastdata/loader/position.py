@@ -1,5 +1,6 @@
 """Where a loader stands in its epoch: the one thing that is saved and resumed."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ from lightning_fastdata.errors import ResumeError
 from lightning_fastdata.order import EpochKey
 
 _VERSION = 1
+_REMEMBERED = 8  # Lightning fetches one batch ahead of an unsized loader; more is never asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +77,7 @@ class Progress:
         self._current: Position | None = None
         self.resumed: Position | None = None
         """A position that was loaded and that no pass has begun from yet."""
-        self.resumed_batches = 0
-        """Batches of the epoch consumed before the position that was loaded last."""
+        self._earlier: deque[Position] = deque(maxlen=_REMEMBERED)
 
     def next_epoch(self) -> int:
         """The epoch that comes next where nobody says which."""
@@ -88,9 +89,12 @@ class Progress:
         """Begin a pass: at the loaded position where it is of this epoch, else at the beginning."""
         last, resumed = self._current, self.resumed
         self.resumed = None
+        self._earlier.clear()
         if resumed is not None and resumed.epoch == epoch:
-            self._current = resumed
-            return resumed
+            if self._length is not None or not resumed.finished:
+                self._current = resumed
+                return resumed
+            epoch += 1  # an empty pass of a loader without a length would end Lightning's whole fit
         repeated = last is not None and last.epoch == epoch and last.finished
         cycle = last.cycle + 1 if last is not None and repeated and self._repeats_differ else 0
         self._current = self._beginning(EpochKey(seed=new_seed(), epoch=epoch, cycle=cycle))
@@ -99,6 +103,7 @@ class Progress:
     def advance(self, samples: int) -> None:
         """Count one more batch, of ``samples`` positions over all ranks, as given to the loop."""
         position = self._begun()
+        self._earlier.append(position)
         self._current = replace(
             position, samples=position.samples + samples, batches=position.batches + 1
         )
@@ -107,16 +112,29 @@ class Progress:
         """Note that the epoch's data has been used up."""
         self._current = replace(self._begun(), finished=True)
 
-    def state(self, seed: int) -> dict[str, Any]:
-        """Give the position as plain values; before the first pass, that of epoch 0's beginning."""
+    def state(self, seed: int, unused_batches: int) -> dict[str, Any]:
+        """Give the position as plain values; before the first pass, that of epoch 0's beginning.
+
+        Args:
+            seed: The loader's, for a position of no pass yet.
+            unused_batches: The newest batches given to the loop that it has not trained on yet.
+        """
+        if self.resumed is not None:
+            return position_to_state(self.resumed)
+        if unused_batches and len(self._earlier) >= unused_batches:
+            return position_to_state(self._earlier[-unused_batches])
         beginning = self._beginning(EpochKey(seed=seed, epoch=0))
-        return position_to_state(self.resumed or self._current or beginning)
+        return position_to_state(self._current or beginning)
 
     def load(self, state: Mapping[str, Any]) -> Position:
         """Let the next pass of the saved position's epoch begin there."""
         self.resumed = position_from_state(state, self._length)
-        self.resumed_batches = self.resumed.batches
         return self.resumed
+
+    def renumber(self, batches: int) -> None:
+        """Count the loaded position in batches of another size, or for another number of ranks."""
+        assert self.resumed is not None, "only a loaded position is renumbered"
+        self.resumed = replace(self.resumed, batches=batches)
 
     def _beginning(self, key: EpochKey) -> Position:
         return Position(

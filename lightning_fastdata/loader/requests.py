@@ -1,5 +1,6 @@
 """From an order to requests: what each batch of one pass consists of."""
 
+import copy
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -26,16 +27,18 @@ def replicas_of(sampler: Any) -> int:
 
 
 def requests_of_order(
-    order: EpochOrder, batch_size: int, drop_last: bool, first_batch: int
+    order: EpochOrder, batch_size: int | None, drop_last: bool, first_batch: int
 ) -> Iterator[Request]:
     """Cut this rank's share of an order into batches, from the order's ``start`` on.
 
     Args:
         order: Whose pass has been chosen with ``begin``.
-        batch_size: Samples a batch, 1 or more.
+        batch_size: Samples a batch, 1 or more; ``None`` asks for single samples.
         drop_last: Whether a last batch that is not full is left out.
         first_batch: Number of the first request.
     """
+    order = copy.copy(order)  # another pass may be chosen while this one is under way
+    batched, batch_size = batch_size is not None, batch_size or 1
     share = len(order)
     batches = share // batch_size if drop_last else -(-share // batch_size)
     at_once = max(1, _POSITIONS_AT_ONCE // batch_size)
@@ -49,7 +52,7 @@ def requests_of_order(
             yield Request(
                 number=first_batch + group + k,
                 epoch=order.epoch,
-                indices=samples[part],
+                indices=samples[part] if batched else int(samples[k]),
                 seeds=seeds[part],
                 batch_seed=batch_seed,
             )
@@ -96,6 +99,8 @@ def _batch_of_keys(keys: list[Any]) -> Any:
 
 
 def _plain(key: Any) -> Any:
+    if isinstance(key, torch.Tensor) and key.ndim:
+        return key  # several keys at once, as a dataset without automatic batching may take them
     if isinstance(key, (int, np.integer, torch.Tensor)):
         return operator.index(key)
     return key

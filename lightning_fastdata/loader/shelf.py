@@ -51,17 +51,17 @@ class EngineShelf:
         else:
             stream = StreamLoader(self._recipe, settings, batch_size, drop_last)
         self._lent_streams.append(stream)
-        finished = False
         try:
             yield stream
-            finished = True
+        except Exception:
+            stream.close()
+            raise
         finally:
             if stream in self._lent_streams:
                 self._lent_streams.remove(stream)
-                if finished and self._plan.persistent_workers:
-                    self._idle_streams.append(stream)
-                else:
+                if not self._plan.persistent_workers:
                     stream.close()
+                self._idle_streams.append(stream)
 
     def close(self) -> None:
         """Stop all workers, also those of a pass under way."""

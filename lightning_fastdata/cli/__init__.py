@@ -1,0 +1,45 @@
+"""The command line: ``lightning-fastdata demo``."""
+
+import sys
+from collections.abc import Sequence
+
+from lightning_fastdata.cli.arguments import build_parser, demo_options
+from lightning_fastdata.errors import FastDataError
+
+__all__ = ["main"]
+
+_FAILED = 2
+_INTERRUPTED = 130  # what a shell gives a program that ctrl-C has ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The arguments after the program's name; ``None`` is those of this process.
+
+    Returns:
+        The exit status: 0, 2 where something was refused or could not be done (said in one
+        sentence on standard error), 130 after ctrl-C.
+
+    Raises:
+        SystemExit: After ``--help`` and ``--version``, as argparse does it.
+    """
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help()
+            return 0
+        options = demo_options(arguments)
+        # Here, not above: torch and Lightning take seconds, which --help need not.
+        from lightning_fastdata.cli.demo import run_demo
+
+        run_demo(options)
+    except FastDataError as error:
+        print(f"lightning-fastdata: {error}", file=sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        print("\nlightning-fastdata: interrupted.", file=sys.stderr)
+        return _INTERRUPTED
+    return 0

@@ -1,0 +1,177 @@
+"""One training run of the demo, from the same first weights and for as many samples each time."""
+
+import gc
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm ships no types
+from typing_extensions import override
+
+from lightning_fastdata.callback import DataStallProfiler
+from lightning_fastdata.cli.feeds import Feed
+from lightning_fastdata.cli.network import SmallResNet
+from lightning_fastdata.errors import DatasetError
+from lightning_fastdata.stalls import StallSummary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What is the same in every run."""
+
+    accelerator: str
+    """``cpu`` or ``gpu``."""
+    max_steps: int
+    """Training steps."""
+    batch_size: int
+    """Samples a batch."""
+    size: int
+    """Height and width of a sample in pixels."""
+    width: int
+    """Channels of the network."""
+    classes: int
+    """Kinds of pictures."""
+    seed: int
+    """Names the first weights and the random numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """What one run came to."""
+
+    feed: Feed
+    """How it was fed."""
+    summary: StallSummary
+    """Where the time of its steps went."""
+    fit_ns: int
+    """Time of all of ``Trainer.fit``: choosing, starting workers and training. Low is good."""
+    num_workers: int
+    """Worker processes of the training loader."""
+    val_accuracy: float
+    """Share (0 to 1) of the validation pictures that were told right. High is good."""
+    data: LightningDataModule
+    """The data module, to ask how it loaded."""
+
+
+class StepBar(Callback):
+    """A bar of steps on a terminal; elsewhere one line a run.
+
+    Args:
+        title: Stands before the bar.
+        steps: Its length.
+    """
+
+    def __init__(self, title: str, steps: int) -> None:
+        if not sys.stderr.isatty():
+            print(title, file=sys.stderr, flush=True)
+        self._bar = tqdm(total=steps, desc=title, unit="step", disable=None, ncols=80)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._bar.update()
+
+    @override
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._bar.close()
+
+    @override
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._bar.close()
+
+
+def warm_up(feed: Feed, training: Training) -> None:
+    """Train two steps unmeasured, so that the first run does not pay for libraries' first use."""
+    data, model = feed.build(), _new_model(training)
+    with _interruptible():
+        _trainer(training, 2, []).fit(model, datamodule=data)
+
+
+def train_and_validate(feed: Feed, training: Training, title: str) -> RunResult:
+    """Train once and measure it, then validate.
+
+    Args:
+        feed: How training is fed.
+        training: What is the same in every run.
+        title: Stands before the bar.
+
+    Raises:
+        DatasetError: A picture cannot be read.
+        KeyboardInterrupt: Ctrl-C, which Lightning would turn into another exit status.
+    """
+    gc.collect()  # workers of the run before end with their loader
+    data, model = feed.build(), _new_model(training)
+    profiler = DataStallProfiler(reports=(), log_every_n_steps=0)
+    trainer = _trainer(training, training.max_steps, [profiler, StepBar(title, training.max_steps)])
+    with _interruptible():
+        try:
+            started_ns = time.perf_counter_ns()
+            trainer.fit(model, datamodule=data)
+            fit_ns = time.perf_counter_ns() - started_ns
+            loader: Any = trainer.train_dataloader
+            num_workers: int = loader.num_workers
+            [metrics] = trainer.validate(model, datamodule=data, verbose=False)
+        except OSError as error:
+            last_line = str(error).strip().splitlines()[-1]
+            raise DatasetError(
+                f"{feed.title} met a file that it cannot read ({last_line}), wanted whole "
+                "pictures only. Replace or delete that file."
+            ) from error
+    assert profiler.summary is not None, "the first profiler of a trainer always measures"
+    return RunResult(
+        feed=feed,
+        summary=profiler.summary,
+        fit_ns=fit_ns,
+        num_workers=num_workers,
+        val_accuracy=metrics["accuracy"],
+        data=data,
+    )
+
+
+def _new_model(training: Training) -> SmallResNet:
+    torch.manual_seed(training.seed)
+    return SmallResNet(training.classes, training.width)
+
+
+def _trainer(training: Training, max_steps: int, callbacks: list[Callback]) -> Trainer:
+    return Trainer(
+        accelerator=training.accelerator,
+        devices=1,
+        max_steps=max_steps,
+        max_epochs=-1,
+        callbacks=callbacks,
+        limit_val_batches=1.0,
+        val_check_interval=None,
+        check_val_every_n_epoch=10**9,  # validated afterwards, in its own call
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        plugins=[LightningEnvironment()],  # one process, inside a cluster's job as well
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let ctrl-C come out as ``KeyboardInterrupt``: Lightning exits with 1 and stops listening."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    listener = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, listener)
