@@ -264,6 +264,30 @@ def test_a_fetch_inside_the_step_counts_as_waiting_and_not_as_computing() -> Non
     assert loop.added[0].samples == 8
 
 
+@given(before_ns=small_ns, transfer_ns=small_ns, after_ns=small_ns)
+def test_a_transfer_inside_the_fetch_counts_as_transfer_and_not_as_waiting(
+    before_ns: int, transfer_ns: int, after_ns: int
+) -> None:
+    """A loader may bring its batches to the device itself, while it is asked for them."""
+    loop = Loop()
+    loop.start_epoch()
+
+    loop.recorder.fetch_started()
+    loop.clock.now_ns += before_ns
+    loop.recorder.transfer_started()
+    loop.clock.now_ns += transfer_ns
+    loop.recorder.transfer_stopped()
+    loop.clock.now_ns += after_ns
+    loop.recorder.fetch_stopped()
+    loop.recorder.step_started()
+    loop.recorder.step_stopped()
+    loop.recorder.commit(None)
+
+    parts_ns = loop.added[-1].parts_ns
+    assert parts_ns[Part.WAIT] == before_ns + after_ns
+    assert parts_ns[Part.TRANSFER] == transfer_ns
+
+
 def test_samples_of_a_step_with_two_fetches_are_not_known() -> None:
     loop = Loop()
     loop.start_epoch()

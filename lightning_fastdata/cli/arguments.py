@@ -119,7 +119,7 @@ def _add_demo_arguments(demo: argparse.ArgumentParser) -> None:
         "--max-steps",
         type=_count,
         metavar="N",
-        help="training steps of each run (default: 120; 60 on a GPU)",
+        help="training steps of each run (default: up to 100, fewer on a slow machine)",
     )
     demo.add_argument(
         "--batch-size",

@@ -1,5 +1,6 @@
 """Which pictures are trained on, and which are validated with: alike for every run."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,14 +73,15 @@ def choose_pictures(root: Path, *, size: int, seed: int, cache_dir: Path) -> Pic
                 f"{root} has the class {only!r} on one side of train and {val_root.name} only, "
                 "wanted the same folders on both. Add or remove that folder."
             )
-        sides = (None, _shortened(None, len(val), seed))
+        train_indices: list[int] | None = None
+        val_indices = _shortened(None, len(val), seed)
     else:
         train = ImageFolder(root, size=size, train=True, cache_dir=cache_dir)
         val = ImageFolder(root, size=size, cache_dir=cache_dir)
         train_side, val_side = split_dataset(train, VAL_FRACTION, seed)
-        val_indices = _indices_of(val_side)
-        sides = (_indices_of(train_side), _shortened(val_indices, len(val_indices), seed))
-    return PictureSets(train=train, val=val, train_indices=sides[0], val_indices=sides[1])
+        train_indices = _indices_of(train_side)
+        val_indices = _shortened(_indices_of(val_side), len(val_side), seed)
+    return PictureSets(train=train, val=val, train_indices=train_indices, val_indices=val_indices)
 
 
 def read_ahead(pictures: PictureSets) -> bool:
@@ -92,7 +94,8 @@ def read_ahead(pictures: PictureSets) -> bool:
     for index in range(len(pictures.train)):
         if bytes_read > READ_AHEAD_BYTES:
             return False
-        bytes_read += len(Path(pictures.train.sample_path(index)).read_bytes())
+        with suppress(OSError):  # the run that meets this file says what is wrong with it
+            bytes_read += len(Path(pictures.train.sample_path(index)).read_bytes())
     return True
 
 

@@ -1,6 +1,8 @@
 """``lightning-fastdata demo``: a training run that waits for its data, and the same run fed."""
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,12 +13,17 @@ from lightning_fastdata.cli.feeds import Feed, three_feeds
 from lightning_fastdata.cli.outcome import check_writable, outcome_table, write_results
 from lightning_fastdata.cli.photographs import PictureRecipe, ensure_pictures
 from lightning_fastdata.cli.quiet import quiet
-from lightning_fastdata.cli.runs import Training, train_and_validate, warm_up
+from lightning_fastdata.cli.runs import RunResult, Training, train_and_validate, warm_up
 from lightning_fastdata.datamodule import FastDataModule
 from lightning_fastdata.dataset.index_cache import default_cache_dir
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.machine import Machine, read_machine, whole_cores
+from lightning_fastdata.machine import read_machine, whole_cores
 from lightning_fastdata.report.table import show
+
+WARM_UP_STEPS = 6
+MOST_STEPS = 100  # on two idle Xeon cores: 45 s for everything, over 90 % right
+FEWEST_STEPS = 30  # guess: below it, what is learnt and what is measured is luck
+LONGEST_RUN_NS = 30 * 10**9  # guess: of three runs the first is the slowest; two minutes for all
 
 
 def run_demo(options: DemoOptions, recipe: PictureRecipe | None = None) -> None:
@@ -33,18 +40,20 @@ def run_demo(options: DemoOptions, recipe: PictureRecipe | None = None) -> None:
     cache_dir = options.cache_dir or default_cache_dir()
     out = options.out or cache_dir / "demo-results"
     accelerator = choose_accelerator(options.accelerator, has_gpu=has_gpu())
-    machine = read_machine(os.environ)
-    root = options.data
-    if root is None:
-        threads = whole_cores(machine.cores)
-        root = ensure_pictures(cache_dir, recipe or PictureRecipe(), threads=threads)
     size = options.size or (224 if accelerator == "gpu" else 128)
-    pictures = choose_pictures(root, size=size, seed=options.seed, cache_dir=cache_dir)
+    pictures = _find_pictures(options, recipe or PictureRecipe(), size, cache_dir)
+    check_writable(out)
     training = _choose_training(options, accelerator, size, classes=len(pictures.train.classes))
     feeds = three_feeds(pictures, batch_size=training.batch_size, size=size, seed=options.seed)
-    check_writable(out)
-    _introduce(pictures, training, feeds)
-    _run(feeds, pictures, training, machine, out)
+    with quiet():
+        files_were_read = read_ahead(pictures)
+        step_ns = warm_up(feeds[0], training, steps=min(WARM_UP_STEPS, training.max_steps))
+        if options.max_steps is None:
+            steps = steps_in_time(step_ns, most=training.max_steps)
+            training = replace(training, max_steps=steps)
+        _introduce(pictures, training, feeds)
+        results = _train_all(feeds, training)
+    _report(results, pictures, training, out, files_were_read=files_were_read)
 
 
 def choose_accelerator(wanted: str, *, has_gpu: bool) -> str:
@@ -66,14 +75,37 @@ def has_gpu() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
+def steps_in_time(step_ns: int | None, *, most: int) -> int:
+    """Choose how many steps each run gets, so that the demo ends in time on a slow machine too.
+
+    Args:
+        step_ns: Time of a step of the first run; ``None`` where it is not known.
+        most: Steps on a fast machine.
+
+    Returns:
+        30 or more (but not more than ``most``): fewer would show nothing.
+    """
+    fitting = most if not step_ns else LONGEST_RUN_NS // step_ns
+    return min(most, max(FEWEST_STEPS, fitting))
+
+
+def _find_pictures(
+    options: DemoOptions, recipe: PictureRecipe, size: int, cache_dir: Path
+) -> PictureSets:
+    root = options.data
+    if root is None:
+        threads = whole_cores(read_machine(os.environ).cores)
+        root = ensure_pictures(cache_dir, recipe, threads=threads)
+    return choose_pictures(root, size=size, seed=options.seed, cache_dir=cache_dir)
+
+
 def _choose_training(
     options: DemoOptions, accelerator: str, size: int, *, classes: int
 ) -> Training:
-    # On two Xeon cores the defaults take 40 s for all three runs; those for a GPU are a guess.
     on_gpu = accelerator == "gpu"
     return Training(
         accelerator=accelerator,
-        max_steps=options.max_steps or (60 if on_gpu else 120),
+        max_steps=options.max_steps or MOST_STEPS,
         batch_size=options.batch_size or (128 if on_gpu else 32),
         size=size,
         width=64 if on_gpu else 16,
@@ -85,8 +117,8 @@ def _choose_training(
 def _introduce(pictures: PictureSets, training: Training, feeds: list[Feed]) -> None:
     print(
         f"Three runs of a small ResNet, alike but for the loading: {training.max_steps} steps of "
-        f"{training.batch_size}\nout of {pictures.train_count:,} JPEG files, {training.size} "
-        f"pixels, on the {training.accelerator.upper()}.\n"
+        f"{training.batch_size}\nout of {pictures.train_count:,} pictures, at "
+        f"{training.size} pixels, on the {training.accelerator.upper()}.\n"
     )
     explanations = (
         "torchvision's ImageFolder, DataLoader with its default arguments",
@@ -99,24 +131,33 @@ def _introduce(pictures: PictureSets, training: Training, feeds: list[Feed]) -> 
     print(flush=True)
 
 
-def _run(
-    feeds: list[Feed], pictures: PictureSets, training: Training, machine: Machine, out: Path
+def _train_all(feeds: list[Feed], training: Training) -> list[RunResult]:
+    width = max(len(feed.title) for feed in feeds)
+    return [
+        train_and_validate(feed, training, f"{number}/{len(feeds)} {feed.title:{width}}")
+        for number, feed in enumerate(feeds, start=1)
+    ]
+
+
+def _report(
+    results: list[RunResult],
+    pictures: PictureSets,
+    training: Training,
+    out: Path,
+    *,
+    files_were_read: bool,
 ) -> None:
-    with quiet():
-        files_were_read = read_ahead(pictures)
-        warm_up(feeds[0], training)
-        width = max(len(feed.title) for feed in feeds)
-        results = [
-            train_and_validate(feed, training, f"{number}/{len(feeds)} {feed.title:{width}}")
-            for number, feed in enumerate(feeds, start=1)
-        ]
     automatic = results[-1].data
-    assert isinstance(automatic, FastDataModule)
-    plans = automatic.resolved_settings()
+    assert isinstance(automatic, FastDataModule), "the last feed is ours"
     written = write_results(
-        out, results, pictures=pictures, training=training, machine=machine, plans=plans
+        out,
+        results,
+        pictures=pictures,
+        training=training,
+        machine=read_machine(os.environ),
+        plans=automatic.resolved_settings(),
     )
-    print()
+    print(file=sys.stderr)  # below the bars
     show(outcome_table(results, pictures, files_were_read=files_were_read))
     print()
     automatic.explain()

@@ -52,10 +52,10 @@ def closing_sentence(results: Sequence[RunResult]) -> str:
     if None in ratios:
         return "Too few steps to compare the runs: pass a higher --max-steps."
     compared = ", and ".join(
-        f"{ratio:.2f} times as many as {other.feed.title}"
+        f"{ratio:.2f} times those of {other.feed.title}"
         for ratio, other in zip(ratios, others, strict=True)
     )
-    return f"{last.feed.title} trained {compared}, in samples a second."
+    return f"Samples a second with {last.feed.title}: {compared}."
 
 
 def speed_up(result: RunResult, other: RunResult) -> float | None:

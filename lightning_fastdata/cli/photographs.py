@@ -112,7 +112,7 @@ def _read_photographs(names: tuple[str, ...]) -> dict[str, Image.Image]:
         )
     photographs = {}
     for name in names:
-        shipped = resources.files("skimage").joinpath("data", name)
+        shipped = resources.files("skimage") / "data" / name
         if not shipped.is_file():
             raise DatasetError(
                 f"the installed scikit-image has no {name}, but the demo cuts pictures from it. "

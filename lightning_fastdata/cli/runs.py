@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm ships no types
 from typing_extensions import override
 
@@ -89,11 +91,32 @@ class StepBar(Callback):
         self._bar.close()
 
 
-def warm_up(feed: Feed, training: Training) -> None:
-    """Train two steps unmeasured, so that the first run does not pay for libraries' first use."""
+class StepClock(Callback):
+    """Notes when each training step ended."""
+
+    def __init__(self) -> None:
+        self.ended_ns: list[int] = []
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.ended_ns.append(time.perf_counter_ns())
+
+
+def warm_up(feed: Feed, training: Training, *, steps: int) -> int | None:
+    """Train some steps, so that the first run does not pay for what libraries do at first use.
+
+    Returns:
+        The median time of a step in nanoseconds, its wait for data included; ``None`` where there
+        were too few.
+    """
+    clock = StepClock()
     data, model = feed.build(), _new_model(training)
     with _interruptible():
-        _trainer(training, 2, []).fit(model, datamodule=data)
+        _trainer(training, steps, [clock]).fit(model, datamodule=data)
+    times_ns = [later - before for before, later in pairwise(clock.ended_ns)]
+    return round(median(times_ns)) if times_ns else None
 
 
 def train_and_validate(feed: Feed, training: Training, title: str) -> RunResult:
@@ -139,7 +162,7 @@ def train_and_validate(feed: Feed, training: Training, title: str) -> RunResult:
 
 def _new_model(training: Training) -> SmallResNet:
     torch.manual_seed(training.seed)
-    return SmallResNet(training.classes, training.width)
+    return SmallResNet(training.classes, training.width, steps=training.max_steps)
 
 
 def _trainer(training: Training, max_steps: int, callbacks: list[Callback]) -> Trainer:

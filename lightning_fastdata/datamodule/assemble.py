@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,16 @@ from lightning_fastdata.datamodule.trainer import (
     device_of,
     early_overrides,
     is_dry_run,
+    measured_transfer,
     overfits,
     ranks_of,
     refuse_early_overrides,
     step_dtype,
+    with_lightnings_seeds,
 )
 from lightning_fastdata.dataset.image_folder import ImageFolder
 from lightning_fastdata.dataset.views import base_of
+from lightning_fastdata.loader.check import refuse_empty_share
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.order import EpochOrder
@@ -64,7 +68,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         collate_fn=parts.collate_fn,
         drop_last=parts.drop_last,
         timeout=parts.timeout,
-        worker_init_fn=parts.worker_init_fn,
+        worker_init_fn=with_lightnings_seeds(parts.worker_init_fn),
         multiprocessing_context=parts.multiprocessing_context,
         seed=module.seed,
         batch_transform=parts.batch_transform,
@@ -73,6 +77,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         deliver=deliver,
     )
     if training:
+        refuse_empty_share(loader)
         module.planner.watch(loader)
     if module.num_workers == "auto":  # it was measured: Lightning's advice would contradict it
         warnings.filterwarnings("ignore", f".*'{name[:3]}.*does not have many workers.*")
@@ -103,7 +108,8 @@ def choose_delivery(module: "FastDataModule", dataset: Any) -> Deliver | None:
     if transform is None and device.type == "cpu":
         return None
     move: Callable[[Any], Any] = partial(move_data_to_device, device=device)
-    return Deliver(device, move, transform, draws=draws)
+    measured = nullcontext if trainer is None else partial(measured_transfer, trainer)
+    return Deliver(device, move, transform, draws=draws, measured=measured)
 
 
 def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan:

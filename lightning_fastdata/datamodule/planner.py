@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -67,9 +67,6 @@ class Planner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the step time of the run that was saved, so that the first plan knows it."""
-        known = {field.name for field in fields(LoaderPlan)}
-        for name, plan in state.get("plans", {}).items():
-            self.plans[name] = LoaderPlan(**{key: plan[key] for key in known & plan.keys()})
         self._step_time_s = state.get("step_time_s")
 
     def _facts_of(self, name: str, recipe: Recipe, batch_size: int) -> ProbeFacts:

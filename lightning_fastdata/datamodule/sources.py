@@ -166,6 +166,8 @@ def check_settings(module: "FastDataModule") -> None:
             f"val_fraction={val_fraction} with val_dataset={val_dataset!r:.60}, wanted a "
             "number between 0 and 1, or a val_dataset. Pass one of the two."
         )
+    if module.seed < 0:
+        raise SettingsError(f"seed={module.seed}, wanted 0 or more. Pass a non-negative integer.")
     if not 0 <= module.max_stall_fraction < 1:
         raise SettingsError(
             f"max_stall_fraction={module.max_stall_fraction}, wanted 0 to 1. Pass for "

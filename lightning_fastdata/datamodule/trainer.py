@@ -4,9 +4,14 @@ Some of it has no public name in Lightning; those reads are marked, and a test o
 release fails where one has moved.
 """
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.seed import pl_worker_init_function
 
 from lightning_fastdata.errors import SettingsError
 
@@ -53,6 +58,30 @@ def overfits(trainer: Any) -> bool:
 def is_dry_run(trainer: Any) -> bool:
     """Whether only a few batches are run, to see that nothing breaks."""
     return trainer is not None and bool(trainer.fast_dev_run)
+
+
+def measured_transfer(trainer: Any) -> AbstractContextManager[Any]:
+    """A context that the trainer's profiler sees as a transfer, though it happens in the loader."""
+    name = f"[Strategy]{type(trainer.strategy).__name__}.batch_to_device"
+    context: AbstractContextManager[Any] = trainer.profiler.profile(name)
+    return context
+
+
+def with_lightnings_seeds(
+    worker_init_fn: Callable[[int], None] | None,
+) -> Callable[[int], None] | None:
+    """Chain the seeding that ``seed_everything(workers=True)`` asks for before the user's function.
+
+    Lightning adds it by itself only to loaders whose user has no function.
+    """
+    if worker_init_fn is None or os.environ.get("PL_SEED_WORKERS", "0") == "0":
+        return worker_init_fn
+    return partial(_seed_then_call, worker_init_fn)
+
+
+def _seed_then_call(worker_init_fn: Callable[[int], None], worker_id: int) -> None:
+    pl_worker_init_function(worker_id)
+    worker_init_fn(worker_id)
 
 
 class TrainerConsumer:

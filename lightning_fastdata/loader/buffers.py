@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_SIZES = 32  # guess: tensors of a batch, for a full batch and for an epoch's last one
 _FREE_BUFFERS = 4  # kept of each size: batch under way, batch in use, and two for a reader who lags
 
 
@@ -49,6 +50,8 @@ class BufferPool:
             return torch.empty(tuple(shape), dtype=dtype)
         free = self._free.get(size_bytes)
         if free is None:
+            if len(self._free) >= _SIZES:  # batches of ever new sizes must not keep them all
+                self._free.clear()
             free = self._free[size_bytes] = deque(maxlen=_FREE_BUFFERS)
         try:
             buffer = free.popleft()

@@ -62,6 +62,20 @@ def check_batches(length: int | None, batch_size: int | None, drop_last: bool) -
         )
 
 
+def refuse_empty_share(loader: Any) -> None:
+    """Refuse a training loader that has no batch for this rank, once the ranks are known.
+
+    Raises:
+        SettingsError: If ``drop_last`` leaves none.
+    """
+    if loader.drop_last and not isinstance(loader.dataset, IterableDataset) and len(loader) == 0:
+        raise SettingsError(
+            f"batch_size={loader.batch_size} with drop_last=True leaves no batch of the "
+            f"{len(loader.sampler)} samples that are this rank's share of {len(loader.dataset)}, "
+            "wanted 1 or more. Pass a smaller batch_size, or drop_last=False."
+        )
+
+
 def check_workers(num_workers: Any) -> None:
     """Refuse a number of workers that no machine of this size can use.
 

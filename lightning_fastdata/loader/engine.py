@@ -61,6 +61,9 @@ class Engine(Protocol):
     def next(self) -> HostBatch:
         """Wait for the oldest batch asked for and not yet given."""
 
+    def stop(self) -> None:
+        """Stop every worker; what was asked for is still made, by new ones."""
+
     def close(self) -> None:
         """Stop every worker and forget what was asked for. May be called twice."""
 

@@ -1,6 +1,7 @@
 """``FastDataLoader``: torch's DataLoader to look at, our order and engines inside."""
 
 from collections.abc import Callable, Iterator, Mapping, Sized
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, cast
 
@@ -22,6 +23,7 @@ from lightning_fastdata.loader.requests import (
     replicas_of,
     requests_of_order,
     requests_of_sampler,
+    seed_of_stream,
 )
 from lightning_fastdata.loader.shelf import EngineShelf
 from lightning_fastdata.loader.torch_engine import WorkerSettings
@@ -144,7 +146,8 @@ class FastDataLoader(DataLoader[Any]):
             persistent_workers=plan.persistent_workers,
         )
         self.in_order = in_order  # read when workers start; torch knows it from 2.7 on
-        self.engine, self.seed, self.batch_transform = engine, seed, batch_transform
+        self.seed = sampler.seed if isinstance(sampler, EpochOrder) else seed
+        self.engine, self.batch_transform = engine, batch_transform
         self.plan, self.consumer, self.deliver = plan, consumer, deliver
         self._chosen_epoch: int | None = None
         self.pace = Pace()
@@ -203,7 +206,7 @@ class FastDataLoader(DataLoader[Any]):
                 self.consumer.resume(position.batches, batches)
 
     def _batches_of(self, share: int) -> int:
-        size = cast(int, self.batch_size)
+        size = self.batch_size or 1
         return share // size if self.drop_last else -(-share // size)
 
     def close(self) -> None:
@@ -232,14 +235,15 @@ class FastDataLoader(DataLoader[Any]):
 
     def _stream_pass(self) -> Iterator[Any]:
         position = self._progress.begin(self._next_epoch(), self._new_seed)
-        lent = self._shelf.lend_stream(self._worker_settings(), self.batch_size, self.drop_last)
+        settings = replace(self._worker_settings(), seed=seed_of_stream(0, position.key))
+        lent = self._shelf.lend_stream(settings, self.batch_size, self.drop_last)
         with lent as stream:
             batches = stream.batches(position.epoch)
             for _ in islice(batches, position.batches):
                 pass  # a resumed stream is replayed up to its position
-            for data in batches:
+            for number, data in enumerate(batches, position.batches):
                 self._progress.advance(0)
-                yield self._delivered(data, position.batches)
+                yield self._delivered(data, seed_of_stream(number, position.key))
         self._progress.finish()
 
     def _worker_settings(self) -> WorkerSettings:
@@ -263,8 +267,7 @@ class FastDataLoader(DataLoader[Any]):
             self.sampler.begin(position.key, position.samples)
         order = cut_order(self.sampler, self.batch_sampler)
         if order is not None:
-            size = cast(int, self.batch_size)
-            return requests_of_order(order, size, self.drop_last, position.batches)
+            return requests_of_order(order, self.batch_size, self.drop_last, position.batches)
         sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
         return requests_of_sampler(
             sampler,

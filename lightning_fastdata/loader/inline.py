@@ -1,7 +1,9 @@
 """The inline engine: the training process makes its own batches, when it is asked for them."""
 
+import warnings
 from collections import deque
 
+import torch
 from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
 from lightning_fastdata.loader.buffers import BufferPool, allocate_pinned
@@ -18,6 +20,13 @@ class InlineEngine:
     """
 
     def __init__(self, recipe: Recipe, *, pin_memory: bool) -> None:
+        if pin_memory and not torch.cuda.is_available():
+            warnings.warn(
+                "pin_memory=True, but there is no CUDA device to copy to: batches are not pinned. "
+                "Leave pin_memory out where there is none.",
+                stacklevel=2,
+            )
+            pin_memory = False
         allocate = allocate_pinned if pin_memory else BufferPool().allocate
         self._pin_memory = pin_memory
         self._maker = BatchMaker(recipe, allocate, restore_generators=True)
@@ -44,6 +53,9 @@ class InlineEngine:
         if self._pin_memory:
             data = pin_tensors(data)  # type: ignore[no-untyped-call]  # torch left it untyped
         return HostBatch(request=request, data=data)
+
+    def stop(self) -> None:
+        """Nothing runs between two batches."""
 
     def close(self) -> None:
         """Forget what was asked for."""

@@ -161,9 +161,9 @@ def _misfit(samples: Any, indices: Any) -> str | None:
 def _unknown(samples: Any, request: Request) -> str:
     """Say that the samples are alike, but of a type that cannot be collated."""
     return (
-        f"sample {plain_indices(request.indices)[0]} is {_spec(samples[0])}, which torch's default collation does not know, wanted "
-        "tensors, arrays, numbers, strings, or lists, tuples and dicts of them. Convert it in the "
-        "dataset, or pass your own collate_fn."
+        f"sample {plain_indices(request.indices)[0]} is {_spec(samples[0])}, which torch's default "
+        "collation does not know, wanted tensors, arrays, numbers, strings, or lists, tuples and "
+        "dicts of them. Convert it in the dataset, or pass your own collate_fn."
     )
 
 

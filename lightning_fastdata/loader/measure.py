@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from lightning_fastdata.dataset.views import base_of
 from lightning_fastdata.loader.buffers import BufferPool
@@ -93,11 +93,17 @@ def probe(recipe: Recipe, batch_size: int) -> ProbeFacts:
 def _with_own_attributes(dataset: Any) -> Any:
     """A shallow copy, so that a handle opened at the first sample does not stay in the original.
 
-    Forked workers would share such a handle (of HDF5 or LMDB, for example) and read nonsense.
+    Forked workers would share such a handle (of HDF5 or LMDB, for example) and read nonsense. The
+    datasets that it is made of, a subset's whole or a concatenation's parts, are copied as well.
     """
     copied = copy.copy(dataset)
-    if copied is not dataset and base_of(dataset) is not dataset:
-        copied.dataset = _with_own_attributes(dataset.dataset)
+    if copied is dataset:
+        return dataset
+    for name, value in getattr(copied, "__dict__", {}).items():
+        if isinstance(value, Dataset):
+            copied.__dict__[name] = _with_own_attributes(value)
+        elif type(value) in (list, tuple) and value and isinstance(value[0], Dataset):
+            copied.__dict__[name] = type(value)(_with_own_attributes(part) for part in value)
     return copied
 
 

@@ -17,7 +17,7 @@ _POSITIONS_AT_ONCE = 4096  # planned together: about 0.1 microseconds a sample i
 
 def cut_order(sampler: Any, batch_sampler: Any) -> EpochOrder | None:
     """Our order, where batches are plain cuts of it; ``None`` where a sampler has a say."""
-    plain = type(batch_sampler) is BatchSampler
+    plain = batch_sampler is None or type(batch_sampler) is BatchSampler
     return sampler if plain and isinstance(sampler, EpochOrder) else None
 
 
@@ -89,6 +89,13 @@ def requests_of_sampler(
             seeds=seeds_at(positions, key),
             batch_seed=int(seeds_at(positions[:1], key, of_batches=True)[0]) if size else 0,
         )
+
+
+def seed_of_stream(number: int, key: EpochKey) -> int:
+    """The seed of what is done with batch ``number`` of a stream; no two ranks share one."""
+    replicas, rank = current_ranks()
+    position = np.array([number * replicas + rank])
+    return int(seeds_at(position, key, of_batches=True)[0])
 
 
 def _batch_of_keys(keys: list[Any]) -> Any:

@@ -64,9 +64,11 @@ class EngineShelf:
                 self._idle_streams.append(stream)
 
     def close(self) -> None:
-        """Stop all workers, also those of a pass under way."""
-        while self._idle or self._lent:
-            (self._idle or self._lent).pop().close()
+        """Stop all workers; a pass under way loses no batch, and starts new ones if it goes on."""
+        while self._idle:
+            self._idle.pop().close()
+        for engine in self._lent:
+            engine.stop()
         while self._idle_streams or self._lent_streams:
             (self._idle_streams or self._lent_streams).pop().close()
 

@@ -23,6 +23,8 @@ class WorkerSettings:
     worker_init_fn: Callable[[int], None] | None
     multiprocessing_context: Any
     in_order: bool
+    seed: int = 0
+    """Of the generators that workers start with; samples of map-style datasets have their own."""
 
     def arguments(self) -> dict[str, Any]:
         """Give the settings as DataLoader's arguments."""
@@ -31,7 +33,7 @@ class WorkerSettings:
             "pin_memory": self.pin_memory,
             "timeout": self.timeout,
             # Its own, so that starting workers draws nothing from the user's generators.
-            "generator": torch.Generator().manual_seed(0),
+            "generator": torch.Generator().manual_seed(self.seed),
             "worker_init_fn": _WorkerStart(self.worker_init_fn),
             "multiprocessing_context": self.multiprocessing_context,
             "persistent_workers": self.num_workers > 0,
@@ -90,12 +92,18 @@ class TorchEngine:
             self._batches = None
         return HostBatch(request=request, data=data)
 
-    def close(self) -> None:
-        """Stop the workers and forget what was asked for."""
-        self._asked.clear()
-        self._unanswered.clear()
+    def stop(self) -> None:
+        """Stop the workers; new ones make what was asked for, when it is waited for."""
         self._batches = None
         stop_workers(self._loader)
+        self._asked.clear()
+        self._asked.extend(self._unanswered)
+
+    def close(self) -> None:
+        """Stop the workers and forget what was asked for."""
+        self.stop()
+        self._asked.clear()
+        self._unanswered.clear()
 
 
 class _Taken(Sampler[Request]):

@@ -20,7 +20,7 @@ def plans_table(plans: Mapping[str, LoaderPlan]) -> ReportTable:
         title="How the data is loaded",
         columns=("loader", "setting", "value", "because"),
         rows=tuple(rows),
-        figures=False,
+        words=(0, 1, 2, 3),
         lines=() if rows else (_NOT_YET,),
     )
 

@@ -14,13 +14,12 @@ class ReportTable:
 
     title: str
     columns: tuple[str, ...]
-    """The first column is words and stands left; figures in the others stand right."""
     rows: tuple[tuple[str, ...], ...]
     """As many cells each as there are columns."""
     lines: tuple[str, ...] = ()
     """Sentences below the table."""
-    figures: bool = True
-    """Whether the columns after the first are figures; else they are words and stand left too."""
+    words: tuple[int, ...] = (0,)
+    """Which columns are words and stand left; the others are figures and stand right."""
 
     def __str__(self) -> str:
         widths = [
@@ -29,9 +28,11 @@ class ReportTable:
         ]
 
         def aligned(row: tuple[str, ...]) -> str:
-            justify = str.rjust if self.figures else str.ljust
-            rest = [justify(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            return "  ".join([row[0].ljust(widths[0]), *rest]).rstrip()
+            cells = zip(row, widths, strict=True)
+            return "  ".join(
+                cell.ljust(width) if position in self.words else cell.rjust(width)
+                for position, (cell, width) in enumerate(cells)
+            ).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         table = [aligned(self.columns), rule, *(aligned(row) for row in self.rows)]
@@ -40,7 +41,7 @@ class ReportTable:
     def __rich__(self) -> Group:
         table = Table(title=Text(self.title, style="bold"), title_justify="left", box=box.ROUNDED)
         for position, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="right" if position and self.figures else "left")
+            table.add_column(Text(column), justify="left" if position in self.words else "right")
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
         # Text objects throughout: a name with brackets in it must not be taken for markup.

@@ -48,6 +48,7 @@ def summary_table(summary: StallSummary) -> ReportTable:
             for name, part_ns in parts
         ),
         lines=(*_facts(summary), verdict(summary)),
+        words=(0, 3),
     )
 
 

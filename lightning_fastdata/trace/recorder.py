@@ -50,7 +50,7 @@ class StepRecorder:
         self._marks: list[_Mark] = []
         self._ended: _EndedStep | None = None
         self._unread: deque[_EndedStep] = deque()
-        self._in_step = False
+        self._in_step = self._in_fetch = False
         self._fetches = 0
         self._opening_ns: int | None = None
         self._epoch_began_ns: int | None = None
@@ -64,7 +64,7 @@ class StepRecorder:
     def epoch_started(self) -> None:
         """The loop is about to ask for the first batch of an epoch."""
         self._ended = None
-        self._in_step = False
+        self._in_step = self._in_fetch = False
         self._fetches = 0
         self._is_first_of_epoch = True
         # Events of marks given up here go to the collector, not the pool: one may still be unread.
@@ -74,24 +74,29 @@ class StepRecorder:
     def fetch_started(self) -> None:
         """The loop asks the loader for a batch."""
         self._ended = None
+        self._in_fetch = True
         self._mark(Part.WAIT)
 
     def fetch_stopped(self) -> None:
         """The loader has answered, with a batch or with the end."""
+        self._in_fetch = False
         now_ns = self._mark(Part.COMPUTE if self._in_step else Part.OTHER)
         self._fetches += 1
         if self._epoch_began_ns is not None:
             self._epoch_is_open(now_ns - self._epoch_began_ns)
 
     def transfer_started(self) -> None:
-        """A batch is about to be moved; only that of a training step counts."""
-        if self._fetches and not self._in_step:
+        """A batch is about to be moved, by the loop or by a loader that does it while it is asked.
+
+        Only that of a training step counts.
+        """
+        if self._in_fetch or (self._fetches and not self._in_step):
             self._mark(Part.TRANSFER)
 
     def transfer_stopped(self) -> None:
         """A batch has been moved, or its copy has been asked for."""
         if self._marks and self._marks[-1].part is Part.TRANSFER:
-            self._mark(Part.OTHER)
+            self._mark(Part.WAIT if self._in_fetch else Part.OTHER)
 
     def step_started(self) -> None:
         """Forward, backward and optimiser are about to run."""

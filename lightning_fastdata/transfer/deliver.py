@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class Deliver:
         transform: Called with the batch on the device; its draws are seeded by the batch. ``None``
             leaves batches as they are.
         draws: Whether ``transform`` may draw random numbers.
+        measured: Gives a context around each delivery, in which a profiler sees it.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class Deliver:
         transform: Callable[[Any], Any] | None,
         *,
         draws: bool = True,
+        measured: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._device, self._move = device, move
         self._transform, self._draws = transform, draws
+        self._measured = measured
 
     def __call__(self, data: Any, batch_seed: int) -> Any:
         """Deliver one batch.
@@ -41,14 +44,15 @@ class Deliver:
         Returns:
             The transformed batch on the device; the caller owns it.
         """
-        if self._device.type != "cpu":
-            data = self._move(data)
-        if self._transform is None:
-            return data
-        if not self._draws:
-            return self._transform(data)
-        with _seeded(self._device, batch_seed):
-            return self._transform(data)
+        with self._measured():
+            if self._device.type != "cpu":
+                data = self._move(data)
+            if self._transform is None:
+                return data
+            if not self._draws:
+                return self._transform(data)
+            with _seeded(self._device, batch_seed):
+                return self._transform(data)
 
 
 @contextmanager

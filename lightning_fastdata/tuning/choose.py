@@ -186,7 +186,8 @@ def _fit_memory(draft: _Draft, wishes: Wishes, situation: Situation, facts: Prob
         draft.prefetch_factor = 1
         draft.reasons["prefetch_batches"] = why
     if wishes.num_workers == "auto" and draft.num_workers * draft.prefetch_factor > fits:
-        draft.num_workers = max(0, fits // draft.prefetch_factor)
+        fewest = 1 if wishes.engine == "torch" else 0
+        draft.num_workers = max(fewest, fits // draft.prefetch_factor)
         draft.reasons["num_workers"] = draft.reasons["engine"] = (
             f"{why}; in Docker, --shm-size makes more" if "shm" in name else why
         )
