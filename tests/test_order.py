@@ -29,7 +29,7 @@ def key_of(seed: int = 0, epoch: int = 0, cycle: int = 0) -> EpochKey:
 
 
 def whole_order(length: int, key: EpochKey) -> list[int]:
-    return permute(np.arange(length), length, key).tolist()
+    return [int(sample) for sample in permute(np.arange(length), length, key)]
 
 
 def shares(length: int, ranks: int, start: int = 0, **how: Any) -> list[list[int]]:
@@ -44,12 +44,12 @@ def shares(length: int, ranks: int, start: int = 0, **how: Any) -> list[list[int
 
 
 def chi_square(counts: list[int], expected: float) -> float:
-    return sum((count - expected) ** 2 / expected for count in counts)
+    return sum(((count - expected) ** 2 / expected for count in counts), 0.0)
 
 
 def five_sigma(freedom: int) -> float:
     """What a chi-square of so many degrees exceeds less than once in a million fair trials."""
-    return freedom + 5 * (2 * freedom) ** 0.5 + 20
+    return float(freedom + 5 * (2 * freedom) ** 0.5 + 20)
 
 
 def test_every_length_up_to_2000_gets_each_sample_exactly_once() -> None:
@@ -163,7 +163,8 @@ def test_ranks_that_neither_pad_nor_drop_share_each_position_exactly_once(
 def test_share_lengths_are_those_of_the_sampler_of_torch(
     length: int, ranks: int, drop_last: bool
 ) -> None:
-    torchs = DistributedSampler(range(length), ranks, 0, drop_last=drop_last)  # type: ignore[arg-type]
+    samples: Any = range(length)
+    torchs: Any = DistributedSampler(samples, ranks, 0, drop_last=drop_last)
 
     assert len(EpochOrder(range(length), ranks, 0, drop_last=drop_last)) == len(torchs)
 

@@ -2,27 +2,27 @@
 
 import argparse
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from typing_extensions import override
 
-from lightning_fastdata import __version__
 from lightning_fastdata.errors import SettingsError
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 _MAX_PIXELS = 16_384  # ImageFolder's own limit
 
 _DEMO = """\
-Train a small network three times from the same weights, on the same pictures, for as many steps,
-and show side by side where a training step goes:
+Train a small network three times from the same weights, on the same pictures,
+for as many steps, and show side by side where a training step goes:
 
-  DataLoader()    torchvision's ImageFolder in a DataLoader with its default arguments
-  num_workers=N   the same with as many workers as Lightning advises
-  FastDataModule  FastDataModule and ImageFolder of this package, everything "auto"
+  DataLoader()    torchvision's ImageFolder, DataLoader with default arguments
+  num_workers=N   the same, with as many workers as Lightning advises
+  FastDataModule  FastDataModule and ImageFolder of this package, all "auto"
 
-Without --data, some thousand JPEG files are cut from the photographs inside the scikit-image
-package and kept in the cache folder for the next time. Nothing is downloaded.
+Without --data, some thousand JPEG files are cut from the photographs inside the
+scikit-image package and kept in the cache folder. Nothing is downloaded.
 """
 _DEMO_EXAMPLES = """\
 examples:
@@ -73,7 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Keep a Lightning training run fed with data, and see where it waits.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    version = import_module(__name__.partition(".")[0]).__version__
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     demo = commands.add_parser(
         "demo",

@@ -13,7 +13,13 @@ from lightning_fastdata.cli.feeds import Feed, three_feeds
 from lightning_fastdata.cli.outcome import check_writable, outcome_table, write_results
 from lightning_fastdata.cli.photographs import PictureRecipe, ensure_pictures
 from lightning_fastdata.cli.quiet import quiet
-from lightning_fastdata.cli.runs import RunResult, Training, train_and_validate, warm_up
+from lightning_fastdata.cli.runs import (
+    RunResult,
+    Training,
+    compute_threads,
+    train_and_validate,
+    warm_up,
+)
 from lightning_fastdata.datamodule import FastDataModule
 from lightning_fastdata.dataset.index_cache import default_cache_dir
 from lightning_fastdata.errors import SettingsError
@@ -45,7 +51,7 @@ def run_demo(options: DemoOptions, recipe: PictureRecipe | None = None) -> None:
     check_writable(out)
     training = _choose_training(options, accelerator, size, classes=len(pictures.train.classes))
     feeds = three_feeds(pictures, batch_size=training.batch_size, size=size, seed=options.seed)
-    with quiet():
+    with quiet(), compute_threads(training.compute_threads):
         files_were_read = read_ahead(pictures)
         step_ns = warm_up(feeds[0], training, steps=min(WARM_UP_STEPS, training.max_steps))
         if options.max_steps is None:
@@ -103,32 +109,44 @@ def _choose_training(
     options: DemoOptions, accelerator: str, size: int, *, classes: int
 ) -> Training:
     on_gpu = accelerator == "gpu"
+    # Half of the cores play the device and the others load. Where both wanted all of them, torch's
+    # threads would spin while they wait for each other: a step of 40 ms became one of 1,100 ms
+    # beside one busy process on two Xeon cores, and the table would show that instead of loading.
+    halved = max(1, whole_cores(read_machine(os.environ).cores) // 2)
     return Training(
         accelerator=accelerator,
         max_steps=options.max_steps or MOST_STEPS,
         batch_size=options.batch_size or (128 if on_gpu else 32),
         size=size,
-        width=64 if on_gpu else 16,
+        width=64 if on_gpu else 8,
         classes=classes,
         seed=options.seed,
+        compute_threads=None if on_gpu else halved,
     )
 
 
 def _introduce(pictures: PictureSets, training: Training, feeds: list[Feed]) -> None:
     print(
         f"Three runs of a small ResNet, alike but for the loading: {training.max_steps} steps of "
-        f"{training.batch_size}\nout of {pictures.train_count:,} pictures, at "
-        f"{training.size} pixels, on the {training.accelerator.upper()}.\n"
+        f"{training.batch_size}\nout of {pictures.train_count:,} pictures, at {training.size} "
+        f"pixels, on {_device(training)}.\n"
     )
     explanations = (
-        "torchvision's ImageFolder, DataLoader with its default arguments",
-        "the same, with the number of workers that Lightning advises",
+        "torchvision's ImageFolder, DataLoader with default arguments",
+        "the same, with as many workers as Lightning advises",
         'FastDataModule and ImageFolder of this package, all "auto"',
     )
     width = max(len(feed.title) for feed in feeds)
     for feed, explanation in zip(feeds, explanations, strict=True):
         print(f"  {feed.title:{width}}  {explanation}")
     print(flush=True)
+
+
+def _device(training: Training) -> str:
+    if training.compute_threads is None:
+        return "the GPU"
+    cores = "1 core" if training.compute_threads == 1 else f"{training.compute_threads} cores"
+    return f"{cores} of the CPU (half of them)"
 
 
 def _train_all(feeds: list[Feed], training: Training) -> list[RunResult]:

@@ -13,6 +13,7 @@ from lightning_fastdata.machine import Machine, facts
 from lightning_fastdata.report import ReportTable, compare_table, write_json
 from lightning_fastdata.report.units import duration, percent
 
+BUSY_NEIGHBOURS_FRACTION = 0.1  # guess
 SCHEMA_VERSION = 1
 """Of ``demo.json``. Raised when a field changes its meaning or goes away."""
 
@@ -27,6 +28,7 @@ def outcome_table(
             "whole run": [duration(result.fit_ns) for result in results],
             "workers": [result.num_workers for result in results],
             "validation accuracy": [percent(result.val_accuracy) for result in results],
+            "CPU time of others": [percent(result.others_fraction) for result in results],
         },
         title="Where a training step goes",
     )
@@ -37,6 +39,8 @@ def outcome_table(
     ]
     if not files_were_read:
         lines.append("More files than were read beforehand: the first run met a colder disk cache.")
+    if max(result.others_fraction or 0 for result in results) > BUSY_NEIGHBOURS_FRACTION:
+        lines.append("Other programs kept the CPU busy: run it again when they rest, to compare.")
     lines += [
         f"Incomplete ({result.feed.title}): {result.summary.problem}"
         for result in results
@@ -130,4 +134,5 @@ def _facts_of(result: RunResult) -> dict[str, Any]:
         "fit_ns": result.fit_ns,
         "num_workers": result.num_workers,
         "val_accuracy": result.val_accuracy,
+        "others_fraction": result.others_fraction,
     }

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from lightning_fastdata.callback import DataStallProfiler
 from lightning_fastdata.cli.feeds import Feed
+from lightning_fastdata.cli.neighbours import others_fraction, read_cpu_clock
 from lightning_fastdata.cli.network import SmallResNet
 from lightning_fastdata.errors import DatasetError
 from lightning_fastdata.stalls import StallSummary
@@ -43,6 +44,8 @@ class Training:
     """Kinds of pictures."""
     seed: int
     """Names the first weights and the random numbers."""
+    compute_threads: int | None
+    """Threads that compute, on a CPU; ``None`` leaves them to torch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,9 @@ class RunResult:
     """Worker processes of the training loader."""
     val_accuracy: float
     """Share (0 to 1) of the validation pictures that were told right. High is good."""
+    others_fraction: float | None
+    """Share (0 to 1) of the machine's CPU time that other programs took meanwhile. High, or unlike
+    that of the other runs: the times cannot be compared. ``None`` is not measured."""
     data: LightningDataModule
     """The data module, to ask how it loaded."""
 
@@ -110,10 +116,14 @@ def warm_up(feed: Feed, training: Training, *, steps: int) -> int | None:
     Returns:
         The median time of a step in nanoseconds, its wait for data included; ``None`` where there
         were too few.
+
+    Raises:
+        DatasetError: A picture cannot be read.
+        KeyboardInterrupt: Ctrl-C.
     """
     clock = StepClock()
     data, model = feed.build(), _new_model(training)
-    with _interruptible():
+    with _refusals_of(feed):
         _trainer(training, steps, [clock]).fit(model, datamodule=data)
     times_ns = [later - before for before, later in pairwise(clock.ended_ns)]
     return round(median(times_ns)) if times_ns else None
@@ -135,20 +145,13 @@ def train_and_validate(feed: Feed, training: Training, title: str) -> RunResult:
     data, model = feed.build(), _new_model(training)
     profiler = DataStallProfiler(reports=(), log_every_n_steps=0)
     trainer = _trainer(training, training.max_steps, [profiler, StepBar(title, training.max_steps)])
-    with _interruptible():
-        try:
-            started_ns = time.perf_counter_ns()
-            trainer.fit(model, datamodule=data)
-            fit_ns = time.perf_counter_ns() - started_ns
-            loader: Any = trainer.train_dataloader
-            num_workers: int = loader.num_workers
-            [metrics] = trainer.validate(model, datamodule=data, verbose=False)
-        except OSError as error:
-            last_line = str(error).strip().splitlines()[-1]
-            raise DatasetError(
-                f"{feed.title} met a file that it cannot read ({last_line}), wanted whole "
-                "pictures only. Replace or delete that file."
-            ) from error
+    with _refusals_of(feed):
+        before, started_ns = read_cpu_clock(), time.perf_counter_ns()
+        trainer.fit(model, datamodule=data)
+        fit_ns, after = time.perf_counter_ns() - started_ns, read_cpu_clock()
+        loader: Any = trainer.train_dataloader
+        num_workers: int = loader.num_workers
+        [metrics] = trainer.validate(model, datamodule=data, verbose=False)
     assert profiler.summary is not None, "the first profiler of a trainer always measures"
     return RunResult(
         feed=feed,
@@ -156,8 +159,20 @@ def train_and_validate(feed: Feed, training: Training, title: str) -> RunResult:
         fit_ns=fit_ns,
         num_workers=num_workers,
         val_accuracy=metrics["accuracy"],
+        others_fraction=others_fraction(before, after),
         data=data,
     )
+
+
+@contextmanager
+def compute_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads; ``None`` leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _new_model(training: Training) -> SmallResNet:
@@ -185,12 +200,21 @@ def _trainer(training: Training, max_steps: int, callbacks: list[Callback]) -> T
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let ctrl-C come out as ``KeyboardInterrupt``: Lightning exits with 1 and stops listening."""
+def _refusals_of(feed: Feed) -> Iterator[None]:
+    """Say in a sentence what stopped a run that is not a fault of ours.
+
+    Ctrl-C comes out as ``KeyboardInterrupt``: Lightning would exit with 1, and listen no more.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     listener = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except OSError as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise DatasetError(
+            f"{feed.title} met a file that it cannot read ({last_line}), wanted whole pictures "
+            "only. Replace or delete that file."
+        ) from error
     except SystemExit as ending:
         if isinstance(ending.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None

@@ -1,6 +1,6 @@
 """Where a data module's data comes from: its own datasets, or another data module's loaders."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["train", "val", "test", "predict"]
 KINDS: tuple[Kind, ...] = ("train", "val", "test", "predict")
-DatasetSource: TypeAlias = (
-    Dataset[Any] | Callable[[], Any] | list[Dataset[Any]] | dict[str, Dataset[Any]]
-)
+# Without type arguments: with them, jsonargparse does not know the arguments of a dataset's class.
+_One: TypeAlias = Dataset | Callable[[], Any]  # type: ignore[type-arg]  # see above
+DatasetSource: TypeAlias = _One | Sequence[_One] | Mapping[str, _One]
 _KINDS_OF_STAGE: dict[str | None, tuple[Kind, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),

@@ -6,11 +6,7 @@ from itertools import islice
 from typing import Any, Literal, cast
 
 import torch
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    IterableDataset,
-)
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_fastdata.loader.check import check_loader
 from lightning_fastdata.loader.engine import Consumer, HostBatch, Request

@@ -107,7 +107,7 @@ class BatchMaker:
             return recipe.collate_fn(samples)
         try:
             return default_collate(samples)
-        except (TypeError, RuntimeError, KeyError, ValueError) as error:
+        except (TypeError, RuntimeError, KeyError, ValueError, AttributeError) as error:
             misfit = _misfit(samples, plain_indices(request.indices))
             if misfit is None and not isinstance(error, TypeError):
                 raise  # equal samples of known types: it is about something else, memory perhaps

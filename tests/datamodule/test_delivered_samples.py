@@ -1,4 +1,4 @@
-"""Every loop of the Trainer gets each sample exactly once an epoch, whatever the data is given as."""
+"""Every loop of the Trainer gets each sample exactly once an epoch, however the data is given."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_gets_each_sample_once_an_epoch_in_a_new_order(
     namespace: Any, tmp_path: Path
 ) -> None:
-    model = fit(FastDataModule(Numbers(), batch_size=BATCH), tmp_path, namespace=namespace, max_epochs=3)
+    model = fit(
+        FastDataModule(Numbers(), batch_size=BATCH), tmp_path, namespace=namespace, max_epochs=3
+    )
 
     orders = epochs(model.seen["train"])
     assert [sorted(order) for order in orders] == [ALL] * 3
@@ -65,7 +67,9 @@ def test_a_prediction_writer_is_told_which_samples_each_batch_had(
 
     a_trainer(tmp_path, writer).predict(a_model(), datamodule=data)
 
-    assert writer.batches == [list(range(k, min(k + BATCH, LENGTH))) for k in range(0, LENGTH, BATCH)]
+    assert writer.batches == [
+        list(range(k, min(k + BATCH, LENGTH))) for k in range(0, LENGTH, BATCH)
+    ]
     assert writer.epoch == [writer.batches]
 
 
@@ -95,6 +99,18 @@ def test_batches_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     assert inline.seen == workers.seen
     draws = [sample[2:] for _, batch in inline.seen["train"] for sample in batch]
     assert len({tuple(draw) for draw in draws}) == 2 * LENGTH
+
+
+def test_seeding_workers_as_lightning_does_changes_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseeded = fit(FastDataModule(Noisy(), batch_size=BATCH, num_workers=0), tmp_path)
+    monkeypatch.setenv("PL_SEED_WORKERS", "1")
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+
+    seeded = fit(FastDataModule(Noisy(), batch_size=BATCH, num_workers=2), tmp_path)
+
+    assert seeded.seen == unseeded.seen
 
 
 @WORKERS
@@ -173,7 +189,7 @@ class Built(FastDataModule):
 def test_several_evaluation_datasets_come_as_lightning_has_them(
     namespace: Any, num_workers: Any, tmp_path: Path
 ) -> None:
-    sets = [Numbers(5), lambda: Numbers(7, first=50)]
+    sets: Any = [Numbers(5), lambda: Numbers(7, first=50)]
     data = FastDataModule(None, sets, sets, sets, batch_size=BATCH, num_workers=num_workers)
     model, trainer = a_model(namespace), a_trainer(tmp_path, namespace=namespace)
 
@@ -196,7 +212,10 @@ def test_a_dict_of_training_datasets_comes_combined_and_the_short_one_in_new_ord
     model = fit(data, tmp_path, namespace=namespace, max_epochs=2)
 
     long, short = (
-        [[n for at, batch in model.seen["train"] if at == epoch for n in batch[key]] for epoch in (0, 1)]
+        [
+            [n for at, batch in model.seen["train"] if at == epoch for n in batch[key]]
+            for epoch in (0, 1)
+        ]
         for key in ("long", "short")
     )
     assert [sorted(epoch) for epoch in long] == [ALL] * 2
@@ -309,7 +328,14 @@ class TestFromDatasets:
 
         assert sorted(samples(model.seen["train"])) == ALL
         lengths = {kind: len(samples(notes)) for kind, notes in model.seen.items()}
-        assert lengths == {"train": 22, "val[0]": 5, "val[1]": 7, "test[0]": 3, "test[1]": 4, "predict[0]": 6}
+        assert lengths == {
+            "train": 22,
+            "val[0]": 5,
+            "val[1]": 7,
+            "test[0]": 3,
+            "test[1]": 4,
+            "predict[0]": 6,
+        }
         assert {len(batch) for _, batch in model.seen["train"]} == {2}
 
     def test_has_lightnings_default_batch_size(self) -> None:
@@ -359,7 +385,7 @@ def test_a_model_that_only_trains_is_not_told_about_validation(
 
 
 def test_validation_data_is_left_alone_by_a_fit_without_it(tmp_path: Path) -> None:
-    """A model with validation_step but no data gets Lightning's own warning, and no error of ours."""
+    """A model with validation_step but no data gets Lightning's own warning, no error of ours."""
     with pytest.warns(UserWarning, match="no `val_dataloader`"):
         model = fit(FastDataModule(Numbers(), batch_size=BATCH), tmp_path, model=Model())
 

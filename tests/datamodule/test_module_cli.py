@@ -35,6 +35,7 @@ def run(cli: Any, model: Any, *arguments: str, data: Any = None, **options: Any)
         save_config_callback=None,
         trainer_defaults=QUIET,
         subclass_mode_data=data is None,
+        seed_everything_default=False,
         args=["fit", *arguments],
         **options,
     )
@@ -45,10 +46,9 @@ def test_a_config_file_names_datasets_by_class(cli: Any, model: Any) -> None:
     ran = run(cli, model, f"--config={HERE / 'auto_workers.yaml'}")
 
     assert type(ran.datamodule) is FastDataModule
+    assert ran.datamodule.eval_batch_size is None
     assert ran.datamodule.num_workers == "auto"
-    assert [sorted(order) for order in epochs(ran.model.seen["train"])] == [
-        list(range(LENGTH))
-    ] * 2
+    assert [sorted(order) for order in epochs(ran.model.seen["train"])] == [list(range(LENGTH))] * 2
     assert epochs(ran.model.seen["val[0]"]) == [list(range(100, 109))] * 2
 
 

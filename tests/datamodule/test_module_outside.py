@@ -1,4 +1,4 @@
-"""A data module without a Trainer: in a notebook, for a look at the data and at what was decided."""
+"""A data module without a Trainer: a look at the data, and at what was decided."""
 
 import copy
 import html
@@ -92,7 +92,15 @@ class TestWhatWasDecided:
 
         assert "Nothing has been decided yet" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("settings", [{}, {"num_workers": 2, "prefetch_factor": 3}, {"num_workers": 1, "persistent_workers": False, "multiprocessing_context": "fork"}, {"engine": "inline"}])
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"num_workers": 2, "prefetch_factor": 3},
+            {"num_workers": 1, "persistent_workers": False, "multiprocessing_context": "fork"},
+            {"engine": "inline"},
+        ],
+    )
     def test_can_be_passed_back_and_decides_the_same(self, settings: Any) -> None:
         data = FastDataModule(Numbers(), batch_size=BATCH, **settings)
         plan = data.train_dataloader().plan
@@ -101,7 +109,14 @@ class TestWhatWasDecided:
 
         assert all(type(value) in (bool, int, str) for value in resolved.values())
         again = FastDataModule(Numbers(), batch_size=BATCH, **resolved).train_dataloader().plan
-        for field in ("engine", "num_workers", "prefetch_batches", "pin_memory", "persistent_workers", "start_method"):
+        for field in (
+            "engine",
+            "num_workers",
+            "prefetch_batches",
+            "pin_memory",
+            "persistent_workers",
+            "start_method",
+        ):
             assert getattr(again, field) == getattr(plan, field)
 
     def test_is_drawn_in_a_notebook(self) -> None:

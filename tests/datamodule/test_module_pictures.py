@@ -1,4 +1,4 @@
-"""Pictures of our ``ImageFolder`` reach the step as normalised floats; nobody else's are touched."""
+"""Pictures of our ``ImageFolder`` reach the step as normalised floats; no other data is touched."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_runs import BATCH, BOTH, At, Numbers, Stream, a_model, a_trainer, fit, plain
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Subset, TensorDataset
+from toy_runs import BATCH, BOTH, At, Numbers, Stream, a_model, a_trainer, fit, plain
 
 from lightning_fastdata import FastDataModule, ImageFolder
 
@@ -42,7 +42,14 @@ class Keeps:
         return torch.zeros((), requires_grad=True)
 
 
-def batches_in_a_trainer(data: Any, folder: Path, *callbacks: Any, ckpt_path: Any = None, namespace: Any = None, **options: Any) -> list[Any]:
+def batches_in_a_trainer(
+    data: Any,
+    folder: Path,
+    *callbacks: Any,
+    ckpt_path: Any = None,
+    namespace: Any = None,
+    **options: Any,
+) -> list[Any]:
     keeps = Keeps()
     kind = {} if namespace is None else {"namespace": namespace}
     model = a_model(**kind, evaluates=False)
@@ -58,7 +65,9 @@ def normalized(raw: torch.Tensor) -> torch.Tensor:
 
 
 @BOTH
-def test_pictures_come_normalised_in_a_trainer(namespace: Any, folder: Path, tmp_path: Path) -> None:
+def test_pictures_come_normalised_in_a_trainer(
+    namespace: Any, folder: Path, tmp_path: Path
+) -> None:
     data = FastDataModule(pictures(folder), batch_size=BATCH, shuffle=False)
 
     (images, labels), _ = batches_in_a_trainer(data, tmp_path, namespace=namespace)
@@ -110,7 +119,9 @@ def test_no_device_transform_gives_the_bytes(folder: Path, tmp_path: Path) -> No
     assert torch.equal(images[2], pictures(folder)[2][0])
 
 
-def test_pictures_with_a_transform_of_the_users_are_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_pictures_with_a_transform_of_the_users_are_left_alone(
+    folder: Path, tmp_path: Path
+) -> None:
     own = pictures(folder, transform=lambda picture: torch.full((2,), 7, dtype=torch.uint8))
 
     (images, _), _ = batches_in_a_trainer(FastDataModule(own, batch_size=BATCH), tmp_path)

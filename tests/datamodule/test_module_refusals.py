@@ -77,7 +77,9 @@ def test_an_empty_dataset_is_refused_in_setup(kind: str) -> None:
         data.setup("fit")
 
 
-@pytest.mark.parametrize("wrong", [7, "imagenet/train", [Numbers(), 7], lambda: "imagenet"], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [7, "imagenet/train", [Numbers(), 7], lambda: "imagenet"], ids=str
+)
 def test_what_is_no_dataset_is_refused_in_setup(wrong: Any) -> None:
     with pytest.raises(DatasetError, match=r"^train_dataset is .*, wanted a torch Dataset"):
         FastDataModule(wrong).setup("fit")
@@ -177,5 +179,3 @@ def test_an_error_of_the_dataset_names_the_sample(tmp_path: Path) -> None:
 def test_a_seed_below_zero_is_refused_at_once() -> None:
     with pytest.raises(SettingsError, match=r"^seed=-1, wanted 0 or more"):
         FastDataModule(Numbers(), seed=-1)
-
-

@@ -1,4 +1,4 @@
-"""Two training processes share the data: each sample once, equal lengths, one plan, exact resume."""
+"""Two processes share the data: each sample once, equal lengths, one plan, exact resume."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 HANGS_AFTER_S = 100
 
 PROGRAM = """
@@ -47,11 +48,12 @@ for step in range(1, steps + 1):
     trainer_of().fit(again, datamodule=some_data(), ckpt_path=folder / f"step{step}.ckpt")
     resumed[step] = again.seen.get("train", [])
 
-alone = a_model()
-trainer_of(use_distributed_sampler=False).fit(alone, datamodule=some_data(num_workers=1))
+alone, uneven = a_model(), some_data(num_workers=trainer.global_rank)
+trainer_of(use_distributed_sampler=False).fit(alone, datamodule=uneven)
 notes = {
     "seen": model.seen | seen,
     "plans": data.resolved_settings(),
+    "uneven plans": uneven.resolved_settings(),
     "resumed": resumed,
     "alone": alone.seen,
 }
@@ -122,6 +124,11 @@ def test_evaluation_sees_each_sample_exactly_once(
 def test_both_ranks_load_by_the_same_plan(two_ranks: Any) -> None:
     assert two_ranks[0]["plans"] == two_ranks[1]["plans"]
     assert set(two_ranks[0]["plans"]) == {"train", "val", "test", "predict"}
+
+
+def test_ranks_that_would_decide_otherwise_load_by_the_firsts_plan(two_ranks: Any) -> None:
+    for rank in two_ranks:
+        assert rank["uneven plans"]["train"]["num_workers"] == 0
 
 
 def test_two_ranks_resume_exactly_after_every_step(two_ranks: Any) -> None:

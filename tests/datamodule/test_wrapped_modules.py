@@ -1,4 +1,4 @@
-"""``FastDataModule.wrap`` feeds training from a data module that exists, and changes nothing of it."""
+"""``FastDataModule.wrap`` feeds training from an existing data module and changes nothing of it."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ import pytest
 import pytorch_lightning
 import torch
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
-from toy_runs import BATCH, BOTH, LENGTH, At, Noisy, Numbers, Stream, a_model, a_trainer, epochs, fit, samples
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -16,6 +15,20 @@ from torch.utils.data import (
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
+)
+from toy_runs import (
+    BATCH,
+    BOTH,
+    LENGTH,
+    At,
+    Noisy,
+    Numbers,
+    Stream,
+    a_model,
+    a_trainer,
+    epochs,
+    fit,
+    samples,
 )
 
 from lightning_fastdata import FastDataLoader, FastDataModule
@@ -252,11 +265,20 @@ def test_what_the_other_does_not_have_is_absent(namespace: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"batch_size": 3}, {"shuffle": False}, {"drop_last": True}, {"train_dataset": Numbers()}, {"val_fraction": 0.5}, {"collate_fn": list}],
+    [
+        {"batch_size": 3},
+        {"shuffle": False},
+        {"drop_last": True},
+        {"train_dataset": Numbers()},
+        {"val_fraction": 0.5},
+        {"collate_fn": list},
+    ],
     ids=lambda setting: next(iter(setting)),
 )
 def test_refuses_what_the_other_decides(setting: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=rf"^wrap\(\) was given {next(iter(setting))}, which the"):
+    with pytest.raises(
+        SettingsError, match=rf"^wrap\(\) was given {next(iter(setting))}, which the"
+    ):
         FastDataModule.wrap(Existing(), **setting)
 
 

@@ -144,9 +144,7 @@ class LegacyModel(_Evaluates, LegacyTrainsOnly):
     pass
 
 
-def a_model(
-    namespace: Any = lightning.pytorch, *, evaluates: bool = True, **settings: Any
-) -> Any:
+def a_model(namespace: Any = lightning.pytorch, *, evaluates: bool = True, **settings: Any) -> Any:
     new, legacy = (Model, LegacyModel) if evaluates else (TrainsOnly, LegacyTrainsOnly)
     model = new() if namespace is lightning.pytorch else legacy()
     for name, value in settings.items():
@@ -154,7 +152,9 @@ def a_model(
     return model
 
 
-def a_trainer(folder: Path, *callbacks: Any, namespace: Any = lightning.pytorch, **options: Any) -> Any:
+def a_trainer(
+    folder: Path, *callbacks: Any, namespace: Any = lightning.pytorch, **options: Any
+) -> Any:
     quiet = {
         "accelerator": "cpu",
         "devices": 1,
@@ -169,7 +169,15 @@ def a_trainer(folder: Path, *callbacks: Any, namespace: Any = lightning.pytorch,
     return namespace.Trainer(callbacks=list(callbacks), **(quiet | options))
 
 
-def fit(datamodule: Any, folder: Path, *callbacks: Any, namespace: Any = lightning.pytorch, model: Any = None, ckpt_path: Any = None, **options: Any) -> Any:
+def fit(
+    datamodule: Any,
+    folder: Path,
+    *callbacks: Any,
+    namespace: Any = lightning.pytorch,
+    model: Any = None,
+    ckpt_path: Any = None,
+    **options: Any,
+) -> Any:
     """Train a small model, and give it back with its notes."""
     if model is None:  # of a hook without data Lightning asks that no step is written for it
         model = a_model(namespace, evaluates="val_dataloader" not in vars(datamodule))
