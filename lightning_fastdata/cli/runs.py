@@ -209,16 +209,23 @@ def _refusals_of(feed: Feed) -> Iterator[None]:
     listener = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except OSError as error:
+    except (Exception, SystemExit) as error:
+        if _follows_interrupt(error):
+            raise KeyboardInterrupt from None
+        if not isinstance(error, OSError):
+            raise
         last_line = str(error).strip().splitlines()[-1]
         raise DatasetError(
             f"{feed.title} met a file that it cannot read ({last_line}), wanted whole pictures "
             "only. Replace or delete that file."
         ) from error
-    except SystemExit as ending:
-        if isinstance(ending.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, listener)
+
+
+def _follows_interrupt(error: BaseException | None) -> bool:
+    # Lightning 2.6 fails in its own clean-up where ctrl-C comes while the workers start.
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

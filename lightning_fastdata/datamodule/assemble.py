@@ -16,6 +16,7 @@ from lightning_fastdata.datamodule.trainer import (
     device_of,
     early_overrides,
     is_dry_run,
+    is_running,
     measured_transfer,
     overfits,
     ranks_of,
@@ -79,9 +80,18 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
     if training:
         refuse_empty_share(loader)
         module.planner.watch(loader)
-    if module.num_workers == "auto":  # it was measured: Lightning's advice would contradict it
-        warnings.filterwarnings("ignore", f".*'{name[:3]}.*does not have many workers.*")
+    _settle_advice(name, measured=module.num_workers == "auto")
     return loader
+
+
+def _settle_advice(name: str, *, measured: bool) -> None:
+    """Silence Lightning's "does not have many workers" where a measured plan would contradict it.
+
+    The filter is the process's, so the next loader that was not measured takes it away again.
+    """
+    warnings.filterwarnings("ignore", f".*'{name[:3]}.*does not have many workers.*")
+    if not measured:
+        del warnings.filters[0]  # type: ignore[attr-defined]  # the one just put in front
 
 
 def choose_delivery(module: "FastDataModule", dataset: Any) -> Deliver | None:
@@ -123,11 +133,13 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
         name,
         wishes,
         recipe,
-        parts.batch_size or 1,
+        parts.batch_size or getattr(parts.batch_sampler, "batch_size", None) or 1,
         local_world_size=None if trainer is None else trainer.num_devices,
         max_stall_fraction=module.max_stall_fraction,
     )
-    if trainer is not None:  # the ranks measured for themselves, and must not differ
+    if trainer is not None and is_running(
+        trainer
+    ):  # the ranks measured for themselves, and must not differ
         plan = module.planner.plans[name] = trainer.strategy.broadcast(plan)
     return plan
 

@@ -15,6 +15,7 @@ from lightning_fastdata.datamodule.sources import (
     KINDS,
     DatasetSource,
     ExistingModule,
+    ForwardedHook,
     Kind,
     OwnDatasets,
     Source,
@@ -181,7 +182,7 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         module._source = ExistingModule(datamodule, module)
         for hook in _FORWARDED:
             if is_overridden(datamodule, hook):
-                setattr(module, hook, getattr(datamodule, hook))
+                setattr(module, hook, ForwardedHook(datamodule, hook, module))
         module.prepare_data_per_node = datamodule.prepare_data_per_node
         module._hide_absent_loaders()
         return module
@@ -285,6 +286,8 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         if not self._source.has(kind):
             AbsentLoader(kind)()
         if not self._set_up & {stage, "fit" if kind == "val" else stage, None}:
+            if self.trainer is None and not self._set_up:
+                self.prepare_data()  # a trainer would have called it
             self.setup(stage)
         return assemble_loaders(self, kind, self._source.parts(kind))
 

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from lightning_fastdata.datamodule.parts import LoaderParts, parts_of_loader
 from lightning_fastdata.datamodule.trainer import is_overridden
+from lightning_fastdata.dataset.image_folder import ImageFolder
 from lightning_fastdata.dataset.views import split_dataset
 from lightning_fastdata.errors import DatasetError, SettingsError
 from lightning_fastdata.loader.check import check_batches, check_length, check_workers
@@ -57,10 +58,17 @@ class OwnDatasets:
         """Whether a dataset was passed, or its ``build_...`` method is overridden."""
         module = self._module
         splits = kind == "val" and module.val_fraction is not None
-        return splits or getattr(module, f"{kind}_dataset") is not None or self._builds(kind)
+        return (
+            splits
+            or getattr(module, f"{kind}_dataset") is not None
+            or builds_own(self._module, kind)
+        )
 
     def set_up(self, stage: str | None) -> None:
         """Build and check the datasets of a stage that are not there yet."""
+        if stage not in _KINDS_OF_STAGE:
+            wanted = ", ".join(map(repr, _KINDS_OF_STAGE))
+            raise SettingsError(f"setup(stage={stage!r}), wanted one of {wanted}. Leave it out.")
         for kind in _KINDS_OF_STAGE[stage]:
             if kind not in self._datasets and self.has(kind):
                 self._build(kind)
@@ -97,16 +105,33 @@ class OwnDatasets:
                     f"val_fraction={module.val_fraction} with a train_dataset of type "
                     f"{type(whole).__name__}, wanted one map-style dataset. Pass a val_dataset."
                 )
-            sides = split_dataset(whole, module.val_fraction, module.seed)
-            self._datasets["train"], self._datasets["val"] = sides
+            train, val = split_dataset(whole, module.val_fraction, module.seed)
+            if isinstance(whole, ImageFolder) and whole.transform is None:
+                val.dataset = whole.for_evaluation()  # whole pictures, not random boxes of them
+            self._datasets["train"], self._datasets["val"] = train, val
             return
         built = build_dataset(getattr(module, f"build_{kind}_dataset")(), f"{kind}_dataset")
         map_structure(built, check_length)
         self._datasets[kind] = built
 
-    def _builds(self, kind: Kind) -> bool:
-        method = getattr(type(self._module), f"build_{kind}_dataset")
-        return not method.__module__.startswith("lightning_fastdata.")
+
+class ForwardedHook:
+    """A hook of another data module, which is shown our trainer before it is called.
+
+    Args:
+        existing: The other data module.
+        hook: The name of its hook.
+        module: The one that stands in for it.
+    """
+
+    def __init__(self, existing: Any, hook: str, module: "FastDataModule") -> None:
+        self._existing, self._hook, self._module = existing, hook, module
+        self.__code__ = getattr(existing, hook).__code__  # Lightning looks whether it is written
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the other data module's hook."""
+        self._existing.trainer = self._module.trainer
+        return getattr(self._existing, self._hook)(*args, **kwargs)
 
 
 class ExistingModule:
@@ -166,6 +191,11 @@ def check_settings(module: "FastDataModule") -> None:
             f"val_fraction={val_fraction} with val_dataset={val_dataset!r:.60}, wanted a "
             "number between 0 and 1, or a val_dataset. Pass one of the two."
         )
+    if val_fraction is not None and builds_own(module, "val"):
+        raise SettingsError(
+            f"val_fraction={val_fraction} with {type(module).__name__}.build_val_dataset, wanted "
+            "one of the two. Leave val_fraction out, or do not override build_val_dataset."
+        )
     if module.seed < 0:
         raise SettingsError(f"seed={module.seed}, wanted 0 or more. Pass a non-negative integer.")
     if not 0 <= module.max_stall_fraction < 1:
@@ -173,6 +203,12 @@ def check_settings(module: "FastDataModule") -> None:
             f"max_stall_fraction={module.max_stall_fraction}, wanted 0 to 1. Pass for "
             "example 0.02, which allows 2 % of a step."
         )
+
+
+def builds_own(module: "FastDataModule", kind: Kind) -> bool:
+    """Whether a subclass has written the method that builds a dataset."""
+    method = getattr(type(module), f"build_{kind}_dataset")
+    return not method.__module__.startswith("lightning_fastdata.")
 
 
 def map_structure(values: Any, convert: Callable[[Any], Any]) -> Any:

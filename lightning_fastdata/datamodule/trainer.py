@@ -55,6 +55,11 @@ def overfits(trainer: Any) -> bool:
     return trainer is not None and trainer.overfit_batches > 0
 
 
+def is_running(trainer: Any) -> bool:
+    """Whether a run is under way, so that all ranks come by the same points together."""
+    return str(trainer.state.status.value) == "running"
+
+
 def is_dry_run(trainer: Any) -> bool:
     """Whether only a few batches are run, to see that nothing breaks."""
     return trainer is not None and bool(trainer.fast_dev_run)

@@ -1,5 +1,6 @@
 """Pictures in one folder per class, read fast on the CPU."""
 
+import copy
 import operator
 import os
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from lightning_fastdata.dataset.crop_box import (
     Cut,
@@ -139,6 +140,12 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         except Exception as error:
             raise self._undecodable(position, len(data), error) from error
         return self.index.label_at(position)
+
+    def for_evaluation(self) -> Self:
+        """Return the same pictures with ``train=False``; the list of files is shared."""
+        evaluation = copy.copy(self)
+        evaluation.train = False
+        return evaluation
 
     def sample_path(self, index: int) -> str:
         """Return the path of the file that sample ``index`` is read from."""

@@ -31,6 +31,19 @@ def pictures(folder: Path, **settings: Any) -> ImageFolder:
     return ImageFolder(folder, size=SIZE, **settings)
 
 
+def test_the_split_off_pictures_are_whole_ones_and_not_random_boxes(folder: Path) -> None:
+    data = FastDataModule(pictures(folder, train=True), val_fraction=0.5, device_transform=None)
+    whole = pictures(folder)
+
+    loader = data.val_dataloader()
+    images, _ = next(iter(loader))
+
+    chosen = [loader.dataset.sample_path(index) for index in range(len(images))]
+    wanted = {whole.sample_path(index): whole[index][0] for index in range(len(whole))}
+    assert all(torch.equal(image, wanted[path]) for image, path in zip(images, chosen, strict=True))
+    assert data.train_dataloader().dataset.dataset.train
+
+
 class Keeps:
     """Keeps the batches of a training run as they came."""
 

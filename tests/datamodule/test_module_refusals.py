@@ -176,6 +176,20 @@ def test_an_error_of_the_dataset_names_the_sample(tmp_path: Path) -> None:
         fit(FastDataModule(Broken(), batch_size=BATCH, num_workers=1), tmp_path)
 
 
+def test_a_fraction_beside_a_method_that_builds_is_refused_at_once() -> None:
+    class Builds(FastDataModule):
+        def build_val_dataset(self) -> Any:
+            return Numbers(4)
+
+    with pytest.raises(SettingsError, match=r"^val_fraction=0\.5 with Builds\.build_val_dataset"):
+        Builds(Numbers(8), val_fraction=0.5)
+
+
+def test_an_unknown_stage_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match=r"^setup\(stage='training'\), wanted one of"):
+        FastDataModule(Numbers(8)).setup("training")
+
+
 def test_a_seed_below_zero_is_refused_at_once() -> None:
     with pytest.raises(SettingsError, match=r"^seed=-1, wanted 0 or more"):
         FastDataModule(Numbers(), seed=-1)

@@ -203,7 +203,6 @@ def test_lightnings_advice_is_silenced_only_where_we_decided(tmp_path: Path) -> 
     assert has_advice(tmp_path, num_workers=1)
 
 
-@pytest.mark.xfail(reason="the filter is the process's, and stays")
 @pytest.mark.usefixtures("two_cores")
 def test_lightnings_advice_comes_back_in_the_same_process(tmp_path: Path) -> None:
     """A run that we decided for says nothing of a later run that somebody else did."""

@@ -282,7 +282,6 @@ def test_refuses_what_the_other_decides(setting: dict[str, Any]) -> None:
         FastDataModule.wrap(Existing(), **setting)
 
 
-@pytest.mark.xfail(reason="the wrapped module is shown its trainer in setup, which comes later")
 def test_the_others_trainer_is_there_in_every_hook(tmp_path: Path) -> None:
     class Asks(Existing):
         def prepare_data(self) -> None:
