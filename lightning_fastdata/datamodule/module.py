@@ -21,9 +21,9 @@ from lightning_fastdata.datamodule.sources import (
     Source,
     check_settings,
     listed,
+    refuse_decided_settings,
 )
 from lightning_fastdata.datamodule.trainer import is_overridden
-from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.plan import EngineName
 from lightning_fastdata.report.plans import plan_as_arguments, plans_table
 from lightning_fastdata.report.table import show
@@ -170,14 +170,7 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
             SettingsError: For a setting that the existing data module decides, such as
                 ``batch_size``.
         """
-        decided = {"train_dataset", "val_dataset", "test_dataset", "predict_dataset", "shuffle"}
-        decided |= {"batch_size", "eval_batch_size", "val_fraction", "drop_last", "collate_fn"}
-        if given := sorted(decided & settings.keys()):
-            raise SettingsError(
-                f"wrap() was given {', '.join(given)}, which the wrapped "
-                f"{type(datamodule).__name__} decides. Set it there, and pass wrap() only "
-                "arguments that say how to load."
-            )
+        refuse_decided_settings(datamodule, settings)
         module = cls(**settings)
         module._source = ExistingModule(datamodule, module)
         for hook in _FORWARDED:

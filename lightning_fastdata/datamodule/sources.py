@@ -205,6 +205,21 @@ def check_settings(module: "FastDataModule") -> None:
         )
 
 
+def refuse_decided_settings(existing: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse to change in a wrapper what the wrapped data module decides.
+
+    Raises:
+        SettingsError: Naming the settings.
+    """
+    decided = {"train_dataset", "val_dataset", "test_dataset", "predict_dataset", "shuffle"}
+    decided |= {"batch_size", "eval_batch_size", "val_fraction", "drop_last", "collate_fn"}
+    if given := sorted(decided & settings.keys()):
+        raise SettingsError(
+            f"wrap() was given {', '.join(given)}, which the wrapped {type(existing).__name__} "
+            "decides. Set it there, and pass wrap() only arguments that say how to load."
+        )
+
+
 def builds_own(module: "FastDataModule", kind: Kind) -> bool:
     """Whether a subclass has written the method that builds a dataset."""
     method = getattr(type(module), f"build_{kind}_dataset")

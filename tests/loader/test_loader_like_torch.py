@@ -268,6 +268,7 @@ def test_keys_that_are_no_numbers_pass_as_they_are() -> None:
     assert_like_torch(Described(), sampler=["left", "right"])
     assert_like_torch(Described(), sampler=["left", ("a", 1)], batch_size=None)
     assert_like_torch(Described(), batch_sampler=[["left", 3], ["right"]])
+    assert_like_torch(tensors(), batch_sampler=[[slice(0, 2), slice(2, 4)]])
 
 
 def test_several_keys_at_once_pass_without_batching() -> None:

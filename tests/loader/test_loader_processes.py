@@ -113,6 +113,19 @@ def test_a_pass_left_half_way_gives_its_workers_to_the_next() -> None:
     assert len(alive(workers_of(loader))) == 2
 
 
+@pytest.mark.parametrize("end", [by_closing, as_lightning_does])
+def test_closing_ends_the_workers_of_a_loader_that_lives_on(
+    end: Callable[[FastDataLoader], None],
+) -> None:
+    loader = loader_of(Processes(), 1, num_workers=2)
+    numbers = workers_of(loader)
+
+    end(loader)
+
+    assert len(numbers) == 2
+    assert not alive(numbers)
+
+
 def test_a_closed_loader_starts_new_workers() -> None:
     loader = loader_of(Processes(), 1, num_workers=1)
     first = workers_of(loader)

@@ -87,6 +87,9 @@ def test_measuring_opens_nothing_in_the_users_dataset(wrapper: str, kind: type[O
 
 def test_measuring_leaves_the_generators_of_the_process_alone() -> None:
     recipe = recipe_of(Opening(), None, None, batched=True)
+    torch.manual_seed(99)  # none of the states that an earlier measurement could have left
+    np.random.seed(99)
+    random.seed(99)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
 
     probe(recipe, 4)
