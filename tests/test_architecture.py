@@ -53,7 +53,7 @@ def imports() -> Iterator[tuple[str, str]]:
 def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count the lines of a function's body, but for its docstring's.
 
-    The list of a public constructor's arguments is as long as torch's and Lightning's names make it.
+    The list of a public constructor's arguments is as long as torch's and Lightning's make it.
     """
     assert function.end_lineno is not None
     lines = function.end_lineno - function.body[0].lineno + 1

@@ -21,7 +21,7 @@ class Planner:
     def __init__(self) -> None:
         self.plans: dict[str, LoaderPlan] = {}
         """The plan in use of each loader, by its name (``train``, ``val``, ``val[1]``, ...)."""
-        self._facts: dict[str, tuple[Recipe, int, ProbeFacts]] = {}
+        self._facts: dict[str, tuple[Recipe, int, ProbeFacts | None]] = {}
         # Not the loaders themselves: held on to, they would keep their workers alive.
         self._paces: deque[Pace] = deque(maxlen=8)  # bounded: loaders may come every epoch
         self._step_time_s: float | None = None
@@ -69,11 +69,13 @@ class Planner:
         """Take over the step time of the run that was saved, so that the first plan knows it."""
         self._step_time_s = state.get("step_time_s")
 
-    def _facts_of(self, name: str, recipe: Recipe, batch_size: int) -> ProbeFacts:
+    def _facts_of(self, name: str, recipe: Recipe, batch_size: int) -> ProbeFacts | None:
         of_recipe = (known for known in self._facts.values() if _cost_the_same(known[0], recipe))
         known = next(of_recipe, None) or (recipe, batch_size, probe(recipe, batch_size))
         self._facts[name] = known  # one a loader: a dataset made anew each epoch is let go
         _, measured_size, facts = known
+        if facts is None:
+            return None
         scale = batch_size / measured_size  # the batch-size finder asks for many sizes
         return replace(
             facts,

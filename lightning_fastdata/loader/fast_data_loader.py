@@ -8,12 +8,12 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lightning_fastdata.loader.check import check_loader
+from lightning_fastdata.loader.check import check_loader, refuse_empty_share
 from lightning_fastdata.loader.engine import Consumer, HostBatch, Request
 from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.measure import measure_and_choose, name_of_context
 from lightning_fastdata.loader.pace import Pace
-from lightning_fastdata.loader.position import Progress
+from lightning_fastdata.loader.position import Course, Position, Progress
 from lightning_fastdata.loader.requests import (
     cut_order,
     replicas_of,
@@ -146,7 +146,7 @@ class FastDataLoader(DataLoader[Any]):
         self.engine, self.batch_transform = engine, batch_transform
         self.plan, self.consumer, self.deliver = plan, consumer, deliver
         self._chosen_epoch: int | None = None
-        self.pace = Pace()
+        self.pace = Pace()  # how long the loop keeps a batch
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
         self._shelf = EngineShelf(recipe, plan)
@@ -161,14 +161,6 @@ class FastDataLoader(DataLoader[Any]):
         if order is None:
             return super().__len__()
         return self._batches_of(order.share_from(0))
-
-    def median_step_s(self) -> float | None:
-        """Seconds that the loop typically keeps a batch before it asks for the next one.
-
-        ``None`` until enough steps have been seen. On an accelerator this is the host's share of a
-        step, which is less than the whole while the host runs ahead.
-        """
-        return self.pace.median_s()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, as ``DistributedSampler.set_epoch`` does."""
@@ -211,36 +203,38 @@ class FastDataLoader(DataLoader[Any]):
             self._shelf.close()
 
     def _map_pass(self) -> Iterator[Any]:
-        requests, replicas = self._begin_map(), replicas_of(self.sampler)
-        with self._shelf.lend(self._worker_settings()) as engine:
+        course = self._progress.begin(self._next_epoch(), self._new_seed)
+        requests, replicas = self._requests_from(course.position), replicas_of(self.sampler)
+        with self._progress.going_on(course), self._shelf.lend(self._worker_settings()) as engine:
             while True:
                 for request in islice(requests, engine.depth - engine.in_flight):
                     engine.submit(request)
                 if not engine.in_flight:
                     break
                 # No name may hold the batch here: its memory would stay in use one batch longer.
-                yield self._handed_over(engine.next(), replicas)
+                yield self._handed_over(engine.next(), course, replicas)
                 self.pace.ask()
-        self._progress.finish()
+            course.finish()
 
-    def _handed_over(self, batch: HostBatch, replicas: int) -> Any:
-        self._progress.advance(len(batch.request.seeds) * replicas)
+    def _handed_over(self, batch: HostBatch, course: Course, replicas: int) -> Any:
+        self._progress.advance(course, len(batch.request.seeds) * replicas)
         data = self._delivered(batch.data, batch.request.batch_seed)
         self.pace.give()
         return data
 
     def _stream_pass(self) -> Iterator[Any]:
-        position = self._progress.begin(self._next_epoch(), self._new_seed)
+        course = self._progress.begin(self._next_epoch(), self._new_seed)
+        position = course.position
         settings = replace(self._worker_settings(), seed=seed_of_stream(0, position.key))
         lent = self._shelf.lend_stream(settings, self.batch_size, self.drop_last)
-        with lent as stream:
+        with self._progress.going_on(course), lent as stream:
             batches = stream.batches(position.epoch)
             for _ in islice(batches, position.batches):
                 pass  # a resumed stream is replayed up to its position
             for number, data in enumerate(batches, position.batches):
-                self._progress.advance(0)
+                self._progress.advance(course, 0)
                 yield self._delivered(data, seed_of_stream(number, position.key))
-        self._progress.finish()
+            course.finish()
 
     def _worker_settings(self) -> WorkerSettings:
         """Read at the start of a pass: Lightning sets ``worker_init_fn`` after construction."""
@@ -257,10 +251,10 @@ class FastDataLoader(DataLoader[Any]):
     def _delivered(self, data: Any, batch_seed: int) -> Any:
         return data if self.deliver is None else self.deliver(data, batch_seed)
 
-    def _begin_map(self) -> Iterator[Request]:
-        position = self._progress.begin(self._next_epoch(), self._new_seed)
+    def _requests_from(self, position: Position) -> Iterator[Request]:
         if isinstance(self.sampler, EpochOrder):
             self.sampler.begin(position.key, position.samples)
+        refuse_empty_share(self)
         order = cut_order(self.sampler, self.batch_sampler)
         if order is not None:
             return requests_of_order(order, self.batch_size, self.drop_last, position.batches)

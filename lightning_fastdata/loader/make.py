@@ -126,7 +126,12 @@ class BatchMaker:
         samples = []
         for index, seed in zip(plain_indices(indices), request.seeds.tolist(), strict=True):
             self._draws.seed(seed)
-            samples.append(dataset[index])
+            try:
+                samples.append(dataset[index])
+            except Exception as error:
+                if hasattr(error, "add_note"):  # Python 3.11; the traceback goes on unchanged
+                    error.add_note(f"This was sample {index} of the {type(dataset).__name__}.")
+                raise
         return samples
 
 

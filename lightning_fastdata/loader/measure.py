@@ -25,7 +25,7 @@ def measure_and_choose(
     recipe: Recipe,
     batch_size: int,
     *,
-    read_samples: Callable[[Recipe, int], ProbeFacts] | None = None,
+    read_samples: Callable[[Recipe, int], ProbeFacts | None] | None = None,
     local_world_size: int | None = None,
     step_time_s: float | None = None,
     max_stall_fraction: float = 0.02,
@@ -68,9 +68,17 @@ def _share(total: int | None, machine: Machine) -> int | None:
     return None if total is None else total // machine.local_world_size
 
 
-def probe(recipe: Recipe, batch_size: int) -> ProbeFacts:
-    """Read some samples of a map-style dataset in this process, to see what a batch costs."""
-    dataset = _with_own_attributes(recipe.dataset)
+def probe(recipe: Recipe, batch_size: int) -> ProbeFacts | None:
+    """Read some samples of a map-style dataset in this process, to see what a batch costs.
+
+    Returns:
+        What was measured; ``None`` where the dataset cannot be copied, so that reading the original
+        could leave open handles in it for workers to inherit.
+    """
+    try:
+        dataset = _with_own_attributes(recipe.dataset)
+    except Exception:  # a class may refuse to be copied in its own way; then the rule says so
+        return None
     maker = BatchMaker(
         replace(recipe, dataset=dataset), BufferPool().allocate, restore_generators=True
     )

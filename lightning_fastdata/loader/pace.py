@@ -23,7 +23,11 @@ class Pace:
         self._steps_ns.append(time.perf_counter_ns() - self._given_ns)
 
     def median_s(self) -> float | None:
-        """Seconds of a typical step, without its wait for data; ``None`` until enough were seen."""
+        """Seconds of a typical step, without its wait for data; ``None`` until enough were seen.
+
+        On an accelerator this is the host's share of a step, which is less than the whole while the
+        host runs ahead.
+        """
         if len(self._steps_ns) < _STEPS_NEEDED:
             return None
         return statistics.median(self._steps_ns) / 1e9

@@ -1,7 +1,8 @@
 """Where a loader stands in its epoch: the one thing that is saved and resumed."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -64,8 +65,43 @@ def position_from_state(state: Mapping[str, Any], length: int | None) -> Positio
     return position
 
 
+class Course:
+    """How far one pass has got; its own, so that a second pass at the same time changes nothing.
+
+    Args:
+        position: Where the pass begins.
+    """
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.given = 0
+        self._earlier: deque[Position] = deque(maxlen=_REMEMBERED)
+
+    def advance(self, samples: int) -> None:
+        """Count one more batch, of ``samples`` positions over all ranks, as given to the loop."""
+        position = self.position
+        self.given += 1
+        self._earlier.append(position)
+        self.position = replace(
+            position, samples=position.samples + samples, batches=position.batches + 1
+        )
+
+    def finish(self) -> None:
+        """Note that the epoch's data has been used up."""
+        self.position = replace(self.position, finished=True)
+
+    def before(self, unused_batches: int) -> Position:
+        """The position when the newest ``unused_batches`` had not been given yet."""
+        if unused_batches and len(self._earlier) >= unused_batches:
+            return self._earlier[-unused_batches]
+        return self.position
+
+
 class Progress:
     """Owns a loader's position: where the current pass is, and where the next one begins.
+
+    The position is that of the pass that gave a batch last; but once a look at some batches, taken
+    while a longer pass goes on, has been dropped, it is that of the longer pass again.
 
     Args:
         length: Samples in the dataset; ``None`` for a stream.
@@ -74,43 +110,45 @@ class Progress:
 
     def __init__(self, length: int | None, *, repeats_differ: bool) -> None:
         self._length, self._repeats_differ = length, repeats_differ
-        self._current: Position | None = None
+        self._current: Course | None = None
+        self._going_on: list[Course] = []
         self.resumed: Position | None = None
         """A position that was loaded and that no pass has begun from yet."""
-        self._earlier: deque[Position] = deque(maxlen=_REMEMBERED)
 
     def next_epoch(self) -> int:
         """The epoch that comes next where nobody says which."""
         if self.resumed is not None:
             return self.resumed.epoch + self.resumed.finished
-        return 0 if self._current is None else self._current.epoch + 1
+        return 0 if self._current is None else self._current.position.epoch + 1
 
-    def begin(self, epoch: int, new_seed: Callable[[], int]) -> Position:
+    def begin(self, epoch: int, new_seed: Callable[[], int]) -> Course:
         """Begin a pass: at the loaded position where it is of this epoch, else at the beginning."""
-        last, resumed = self._current, self.resumed
+        course = Course(self._first_position(epoch, new_seed))
         self.resumed = None
-        self._earlier.clear()
-        if resumed is not None and resumed.epoch == epoch:
-            if self._length is not None or not resumed.finished:
-                self._current = resumed
-                return resumed
-            epoch += 1  # an empty pass of a loader without a length would end Lightning's whole fit
-        repeated = last is not None and last.epoch == epoch and last.finished
-        cycle = last.cycle + 1 if last is not None and repeated and self._repeats_differ else 0
-        self._current = self._beginning(EpochKey(seed=new_seed(), epoch=epoch, cycle=cycle))
-        return self._current
+        self._going_on.append(course)
+        if len(self._going_on) == 1:
+            self._current = course
+        return course
 
-    def advance(self, samples: int) -> None:
-        """Count one more batch, of ``samples`` positions over all ranks, as given to the loop."""
-        position = self._begun()
-        self._earlier.append(position)
-        self._current = replace(
-            position, samples=position.samples + samples, batches=position.batches + 1
-        )
+    def advance(self, course: Course, samples: int) -> None:
+        """Count one more batch of a pass, of ``samples`` positions over all ranks."""
+        course.advance(samples)
+        self._current = course
 
-    def finish(self) -> None:
-        """Note that the epoch's data has been used up."""
-        self._current = replace(self._begun(), finished=True)
+    @contextmanager
+    def going_on(self, course: Course) -> Iterator[None]:
+        """Note when a pass goes on no more, finished or left half way."""
+        try:
+            yield
+        finally:
+            self._end(course)
+
+    def _end(self, course: Course) -> None:
+        if course in self._going_on:
+            self._going_on.remove(course)
+        if course is self._current and not course.position.finished:
+            longer = [other for other in self._going_on if other.given >= course.given]
+            self._current = longer[-1] if longer else course
 
     def state(self, seed: int, unused_batches: int) -> dict[str, Any]:
         """Give the position as plain values; before the first pass, that of epoch 0's beginning.
@@ -121,20 +159,31 @@ class Progress:
         """
         if self.resumed is not None:
             return position_to_state(self.resumed)
-        if unused_batches and len(self._earlier) >= unused_batches:
-            return position_to_state(self._earlier[-unused_batches])
-        beginning = self._beginning(EpochKey(seed=seed, epoch=0))
-        return position_to_state(self._current or beginning)
+        if self._current is None:
+            return position_to_state(self._beginning(EpochKey(seed=seed, epoch=0)))
+        return position_to_state(self._current.before(unused_batches))
 
     def load(self, state: Mapping[str, Any]) -> Position:
         """Let the next pass of the saved position's epoch begin there."""
         self.resumed = position_from_state(state, self._length)
+        self._going_on.clear()
         return self.resumed
 
     def renumber(self, batches: int) -> None:
         """Count the loaded position in batches of another size, or for another number of ranks."""
         assert self.resumed is not None, "only a loaded position is renumbered"
         self.resumed = replace(self.resumed, batches=batches)
+
+    def _first_position(self, epoch: int, new_seed: Callable[[], int]) -> Position:
+        resumed = self.resumed
+        if resumed is not None and resumed.epoch == epoch:
+            if self._length is not None or not resumed.finished:
+                return resumed
+            epoch += 1  # an empty pass of a loader without a length would end Lightning's whole fit
+        last = None if self._current is None else self._current.position
+        repeated = last is not None and last.epoch == epoch and last.finished
+        cycle = last.cycle + 1 if last is not None and repeated and self._repeats_differ else 0
+        return self._beginning(EpochKey(seed=new_seed(), epoch=epoch, cycle=cycle))
 
     def _beginning(self, key: EpochKey) -> Position:
         return Position(
@@ -146,7 +195,3 @@ class Progress:
             length=self._length,
             finished=False,
         )
-
-    def _begun(self) -> Position:
-        assert self._current is not None, "a pass counts only after it has begun"
-        return self._current

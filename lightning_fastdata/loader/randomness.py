@@ -81,6 +81,7 @@ class SeededDraws:
         """Call ``make``, which calls ``seed`` before each sample, until no draw went unseeded."""
         watched = _GENERATORS if self._restore else self._unseeded()
         before = {generator.name: generator.read() for generator in watched}
+        drew: tuple[_Generator, ...] = _GENERATORS  # an error may leave any of them changed
         try:
             while True:
                 made = make()
@@ -90,11 +91,12 @@ class SeededDraws:
                     if not generator.same(before[generator.name], generator.read())
                 )
                 if not surprises:
+                    drew = self._seeded
                     return made
                 self._seeded += surprises
         finally:
             if self._restore:
-                for generator in self._seeded:
+                for generator in drew:
                     generator.put_back(before[generator.name])
 
     def _unseeded(self) -> tuple[_Generator, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
+from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.engine import HostBatch, Request
 from lightning_fastdata.loader.make import BatchMaker, Recipe, announce_epoch
 
@@ -143,6 +144,7 @@ class StreamLoader:
     def __init__(
         self, recipe: Recipe, settings: WorkerSettings, batch_size: int | None, drop_last: bool
     ) -> None:
+        self._closed = False
         self._epoch = torch.zeros((), dtype=torch.int64)
         if settings.num_workers:
             # Persistent workers read it at each pass.
@@ -156,12 +158,23 @@ class StreamLoader:
         )
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """Start a pass over the stream."""
+        """Go over the stream once.
+
+        Raises:
+            FastDataError: If the loader was closed meanwhile; what the workers had made is lost.
+        """
         self._epoch.fill_(epoch)
-        return iter(self._loader)
+        self._closed = False
+        yield from self._loader
+        if self._closed:
+            raise FastDataError(
+                "the loader was closed while a pass over its stream went on, wanted a pass that "
+                "ends before. Begin a new pass: a stream cannot go on from where its workers were."
+            )
 
     def close(self) -> None:
         """Stop the workers, if any."""
+        self._closed = True
         stop_workers(self._loader)
 
 

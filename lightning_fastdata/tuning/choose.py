@@ -136,7 +136,8 @@ def _choose_workers(
         draft.num_workers, why = 1, "an IterableDataset gives its data once only to one worker"
     elif facts is None:
         draft.num_workers = spare
-        why = f"one a spare core of {situation.cores:g} ({situation.cores_reason}); not measured"
+        cores = f"{situation.cores:g} ({situation.cores_reason})"
+        why = f"one a spare core of {cores}; no sample was measured"
     else:
         draft.num_workers, why = _workers_for(facts, situation, spare)
         if wishes.engine == "torch" and not draft.num_workers:
@@ -152,7 +153,7 @@ def _workers_for(facts: ProbeFacts, situation: Situation, spare: int) -> tuple[i
     batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(facts.batch_wall_ns)} to make"
     if facts.batch_wall_ns <= handover_ns:
         return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}"
-    if situation.step_time_s is not None:
+    if situation.step_time_s:
         step_ns = situation.step_time_s * 1e9
         if facts.batch_wall_ns <= situation.max_stall_fraction * step_ns:
             return (

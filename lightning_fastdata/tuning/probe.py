@@ -48,10 +48,14 @@ def probe_batches(
     size = min(batch_size, length)
     drawn = permute(np.arange(min(length, 3 * size + MAX_SAMPLES)), length, order).tolist()
     if reads_whole:
-        return _scaled([_cost(make, drawn[:size])[:3] for _ in range(3)][1:], size, batch_size)
+        few = min(size, MIN_SAMPLES)
+        _, again = (_cost(make, drawn[:few]) for _ in range(2))
+        if again[0] * size > BUDGET_NS * few:
+            return _scaled([again], few, batch_size)
+        return _scaled([_cost(make, drawn[:size]) for _ in range(2)], size, batch_size)
     spent_ns, costs = 0, []
     for index in drawn[:MAX_SAMPLES]:
-        costs.append(_cost(make, [index])[:3])
+        costs.append(_cost(make, [index]))
         spent_ns += costs[-1][0]
         if spent_ns > BUDGET_NS and len(costs) >= MIN_SAMPLES:
             break

@@ -51,7 +51,7 @@ def report(
     path: Path | None,
     **details: Any,
 ) -> None:
-    """Print one JSON line a variant and one a claim, and write them all to ``path`` if there is one.
+    """Print one JSON line a variant and one a claim, and keep them all in ``path`` if given.
 
     Args:
         benchmark: Its name.

@@ -92,6 +92,34 @@ def test_batches_that_workers_made_ahead_are_not_counted() -> None:
     assert loader.state_dict()["batches"] == 3
 
 
+def test_a_look_at_a_batch_while_a_pass_goes_on_does_not_move_the_position() -> None:
+    loader = loader_of(Drawing("each"), shuffle=True)
+    untouched = [plain(batch) for batch in loader_of(Drawing("each"), shuffle=True)]
+    given = []
+
+    for batch in loader:
+        given.append(plain(batch))
+        before = loader.state_dict()
+        next(iter(loader))
+        assert loader.state_dict() == before
+
+    assert given == untouched
+
+
+def test_an_iterator_that_was_forgotten_does_not_hold_the_position() -> None:
+    """In a notebook the name of the first look lives on."""
+    loader = loader_of(Drawing("each"), shuffle=True)
+    forgotten = iter(loader)
+    next(forgotten)
+
+    for _ in loader:
+        state = loader.state_dict()
+
+    assert state["batches"] == len(loader)
+    assert loader.state_dict()["finished"]
+    del forgotten
+
+
 def test_a_finished_epoch_is_followed_by_the_next_one() -> None:
     loader = loader_of(Numbers(20), shuffle=True)
     list(loader)

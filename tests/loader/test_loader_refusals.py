@@ -1,5 +1,6 @@
 """What cannot work is refused at once, in words that say what was found, wanted and to do."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,8 +149,28 @@ def test_a_failure_of_collation_that_is_no_misfit_is_not_called_one(
 def test_an_error_of_the_dataset_arrives_as_it_is(num_workers: int) -> None:
     data = Given(1, 2, FileNotFoundError("c.jpg"), 4)
 
-    with pytest.raises(FileNotFoundError, match=r"c\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"c\.jpg") as caught:
         list(loader_of(data, 1, num_workers=num_workers))
+
+    if sys.version_info >= (3, 11):
+        notes = [*getattr(caught.value, "__notes__", ()), str(caught.value)]
+        assert any("This was sample 2 of the Given." in note for note in notes)
+
+
+def test_an_error_leaves_the_generators_of_the_process_alone() -> None:
+    class Fails(Dataset[float]):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> float:
+            raise ValueError(f"{torch.rand(())} is not to be had")
+
+    before = torch.default_generator.get_state()
+
+    with pytest.raises(ValueError, match="is not to be had"):
+        next(iter(loader_of(Fails())))
+
+    assert torch.equal(torch.default_generator.get_state(), before)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -6,6 +6,7 @@ import pytest
 from sample_sets import Stream, loader_of, one_pass, plain
 from torch.utils.data import DataLoader
 
+from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 
 
@@ -66,6 +67,18 @@ def test_workers_of_a_stream_draw_by_the_seed() -> None:
 
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_stream_that_is_closed_half_way_says_that_batches_are_lost(num_workers: int) -> None:
+    loader = loader_of(Stream(), num_workers=num_workers)
+    batches = iter(loader)
+    next(batches)
+
+    loader.close()
+
+    with pytest.raises(FastDataError, match=r"^the loader was closed while a pass over its stream"):
+        list(batches)
 
 
 def test_a_stream_left_half_way_begins_again() -> None:

@@ -145,12 +145,43 @@ def test_costs_are_those_of_one_batch_whatever_was_read(
     assert sum(map(len, asked)) <= MAX_SAMPLES + 3 * min(batch_size, length)
 
 
-def test_a_dataset_that_reads_whole_batches_is_never_asked_for_less() -> None:
+def test_a_dataset_that_reads_whole_batches_is_judged_by_whole_batches() -> None:
     asked: list[list[int]] = []
 
-    probe_batches(made_of(100, asked), length=100, batch_size=16, reads_whole=True)
+    facts = probe_batches(made_of(100, asked), length=100, batch_size=16, reads_whole=True)
 
-    assert {len(indices) for indices in asked} == {16}
+    assert [len(indices) for indices in asked] == [3, 3, 16, 16]
+    assert facts.samples == 32
+
+
+def test_a_dataset_that_is_slow_to_read_whole_batches_is_not_asked_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lightning_fastdata.tuning.probe.BUDGET_NS", 0)
+    asked: list[list[int]] = []
+
+    facts = probe_batches(made_of(100, asked), length=100, batch_size=16, reads_whole=True)
+
+    assert [len(indices) for indices in asked] == [3, 3]
+    assert facts.batch_bytes == 1600
+
+
+def test_a_dataset_that_cannot_be_copied_is_not_read_and_the_plan_says_so() -> None:
+    class Single(Dataset[int]):
+        def __copy__(self) -> "Single":
+            raise TypeError("there is only one")
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> int:
+            raise AssertionError("it was read")
+
+    recipe = recipe_of(Single(), None, None, batched=True)
+
+    assert probe(recipe, 4) is None
+    reasons = measure_and_choose(Wishes(engine="torch"), recipe, 4).reasons
+    assert "no sample was measured" in reasons["num_workers"]
 
 
 def test_slow_samples_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
