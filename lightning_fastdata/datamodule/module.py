@@ -67,7 +67,7 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         shuffle: Whether training samples come in a new seeded order each epoch.
         drop_last: Whether a last training batch that is not full is left out.
         collate_fn: Makes a batch of a list of samples; ``None`` is torch's.
-        batch_transform: Called in the worker on each collated batch: one vectorised call a batch.
+        batch_transform: Called in the worker on each collated batch; best where it works in place.
         device_transform: Called with each batch on the device; ``"auto"`` normalises the pictures
             of our ``ImageFolder`` and leaves all else alone, ``None`` does nothing.
         worker_init_fn: Called with the worker's number in each worker.

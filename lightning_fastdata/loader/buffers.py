@@ -4,6 +4,7 @@ Fresh memory costs a page fault every 4 KiB, which makes a large gather slower t
 stacking; ``tests/benchmarks/bench_tensors.py`` has the figures.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 _SIZES = 32  # guess: tensors of a batch, for a full batch and for an epoch's last one
+_LEAST_BYTES = 64 * 1024  # less comes from malloc's heap, which has its pages already
 _FREE_BUFFERS = 4  # kept of each size: batch under way, batch in use, and two for a reader who lags
 
 
@@ -45,8 +47,8 @@ class BufferPool:
         Returns:
             A contiguous CPU tensor; the caller owns it, and its memory returns here when it dies.
         """
-        size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size_bytes == 0:
+        size_bytes = math.prod(shape) * dtype.itemsize
+        if size_bytes < _LEAST_BYTES:
             return torch.empty(tuple(shape), dtype=dtype)
         free = self._free.get(size_bytes)
         if free is None:

@@ -60,7 +60,7 @@ class FastDataLoader(DataLoader[Any]):
         in_order: ``False`` gives batches as they are finished; then a resume is not exact.
         engine: ``"inline"`` (this process), ``"torch"`` (worker processes) or ``"auto"``.
         seed: Names the run's orders and random numbers, 0 or more.
-        batch_transform: Called in the worker on each collated batch: one vectorised call a batch.
+        batch_transform: Called in the worker on each collated batch; best where it works in place.
         plan: How to load, already decided; then nothing is measured.
         consumer: Who takes the batches, where that is not a plain loop: asked for the epoch at the
             first batch of each pass, and for batches not trained on yet when the position is saved.

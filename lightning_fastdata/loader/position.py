@@ -73,28 +73,40 @@ class Course:
     """
 
     def __init__(self, position: Position) -> None:
-        self.position = position
-        self.given = 0
-        self._earlier: deque[Position] = deque(maxlen=_REMEMBERED)
+        self._began = position
+        self._samples, self._batches = position.samples, position.batches
+        self._finished = position.finished
+        self._earlier: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def position(self) -> Position:
+        """Where the pass stands."""
+        return self._at(self._samples, self._batches, finished=self._finished)
+
+    @property
+    def given(self) -> int:
+        """Batches that this pass has given."""
+        return self._batches - self._began.batches
 
     def advance(self, samples: int) -> None:
         """Count one more batch, of ``samples`` positions over all ranks, as given to the loop."""
-        position = self.position
-        self.given += 1
-        self._earlier.append(position)
-        self.position = replace(
-            position, samples=position.samples + samples, batches=position.batches + 1
-        )
+        self._earlier.append((self._samples, self._batches))
+        self._samples += samples
+        self._batches += 1
 
     def finish(self) -> None:
         """Note that the epoch's data has been used up."""
-        self.position = replace(self.position, finished=True)
+        self._finished = True
 
     def before(self, unused_batches: int) -> Position:
         """The position when the newest ``unused_batches`` had not been given yet."""
         if unused_batches and len(self._earlier) >= unused_batches:
-            return self._earlier[-unused_batches]
+            samples, batches = self._earlier[-unused_batches]
+            return self._at(samples, batches, finished=False)
         return self.position
+
+    def _at(self, samples: int, batches: int, *, finished: bool) -> Position:
+        return replace(self._began, samples=samples, batches=batches, finished=finished)
 
 
 class Progress:

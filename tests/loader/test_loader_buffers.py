@@ -12,10 +12,12 @@ from torch.utils.data import TensorDataset
 
 from lightning_fastdata.loader.buffers import BufferPool
 
+LARGE = 100_000  # bytes, enough to be worth keeping
+
 
 def rows(length: int = 4000) -> TensorDataset:
-    """16 KiB a batch of 32, so that memory is worth keeping."""
-    values = torch.arange(length * 128, dtype=torch.float32).view(length, 128)
+    """80 KiB a batch of 32, so that memory is worth keeping."""
+    values = torch.arange(length * 640, dtype=torch.float32).view(length, 640)
     return TensorDataset(values, torch.arange(length))
 
 
@@ -39,7 +41,7 @@ def kept_in_some_way(batch: list[Any], way: int) -> Any:
 
 def content(kept: Any) -> bytes:
     if isinstance(kept, torch.UntypedStorage):
-        return bytes(list(kept))
+        kept = torch.empty(0, dtype=torch.uint8).set_(kept)
     return np.asarray(kept.detach() if isinstance(kept, torch.Tensor) else kept).tobytes()
 
 
@@ -73,23 +75,23 @@ def test_a_reader_who_keeps_all_batches_gets_memory_of_its_own_for_each() -> Non
 
 def test_what_dies_is_kept_only_up_to_a_bound() -> None:
     pool = BufferPool()
-    many = [pool.allocate((1000,), torch.uint8) for _ in range(50)]
+    many = [pool.allocate((LARGE,), torch.uint8) for _ in range(50)]
     places = {tensor.data_ptr() for tensor in many}
 
     del many
 
-    again = [pool.allocate((1000,), torch.uint8) for _ in range(50)]
+    again = [pool.allocate((LARGE,), torch.uint8) for _ in range(50)]
     assert len([tensor for tensor in again if tensor.data_ptr() in places]) >= 1
-    assert len(pool._free[1000]) == 0
+    assert len(pool._free[LARGE]) == 0
     del again
-    assert len(pool._free[1000]) == 4
+    assert len(pool._free[LARGE]) == 4
 
 
 def test_batches_of_ever_new_sizes_do_not_pile_up() -> None:
     pool = BufferPool()
 
-    for size in range(1, 1000):
-        pool.allocate((size,), torch.float64)
+    for size in range(1, 100):
+        pool.allocate((LARGE + size,), torch.uint8)
 
     assert sum(len(free) for free in pool._free.values()) <= 32
 
@@ -100,11 +102,11 @@ def test_batches_of_ever_new_sizes_do_not_pile_up() -> None:
 def test_memory_of_every_dtype_has_the_shape_asked_for_and_can_be_written(
     dtype: torch.dtype,
 ) -> None:
-    tensor = BufferPool().allocate((2, 3), dtype)
+    tensor = BufferPool().allocate((2, LARGE), dtype)
 
     tensor.fill_(1)
 
-    assert (tensor.dtype, tensor.shape, tensor.is_contiguous()) == (dtype, (2, 3), True)
+    assert (tensor.dtype, tensor.shape, tensor.is_contiguous()) == (dtype, (2, LARGE), True)
     assert tensor.eq(1).all()
 
 
