@@ -137,9 +137,8 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
         local_world_size=None if trainer is None else trainer.num_devices,
         max_stall_fraction=module.max_stall_fraction,
     )
-    if trainer is not None and is_running(
-        trainer
-    ):  # the ranks measured for themselves, and must not differ
+    # Each rank measured for itself, and they must not differ.
+    if trainer is not None and is_running(trainer):
         plan = module.planner.plans[name] = trainer.strategy.broadcast(plan)
     return plan
 

@@ -1,7 +1,7 @@
 """What a data module needs to know of its trainer, read in one place.
 
-Some of it has no public name in Lightning; those reads are marked, and a test on each supported
-release fails where one has moved.
+Some of it has no public name in Lightning; those reads are marked, and the tests of resuming and of
+ranks fail where one has moved.
 """
 
 import os

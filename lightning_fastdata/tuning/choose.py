@@ -107,7 +107,9 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
             else "fixed by the user"
         )
     draft.reasons["pin_memory"] = (
-        "batches go to a CUDA device" if wishes.pin_memory else "batches stay on the host"
+        "asked for, or batches go to a CUDA device"
+        if wishes.pin_memory
+        else "batches stay on the host"
     )
     return LoaderPlan(
         engine="torch" if has_workers else "inline",
