@@ -63,6 +63,22 @@ def test_shared_file():
     kept.extend([segment.close, segment.unlink])
 
 
+STRANGER = """
+from multiprocessing import get_context
+lock = get_context("spawn").Lock()
+print("ready", flush=True)
+input()
+"""
+
+
+def test_semaphore_of_a_stranger():
+    in_background = ["sh", "-c", '"$0" -c "$1" <&0 &', sys.executable, STRANGER]
+    shell = subprocess.Popen(in_background, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    kept.append(shell.communicate)
+    assert shell.stdout.readline() == b"ready\\n"
+    shell.wait()  # its child has no parent of ours any more
+
+
 def test_memfd():
     number = os.memfd_create("the-leak")
     kept.append(lambda: os.close(number))
@@ -139,6 +155,7 @@ def test_what_a_test_leaves_behind_fails_it_and_is_named(
         "test_thread_that_ends_in_time",
         "test_garbage",
         "test_forkserver",
+        "test_semaphore_of_a_stranger",
         "test_nothing",
     ],
 )
