@@ -72,7 +72,7 @@ input()
 
 
 def test_semaphore_of_a_stranger():
-    in_background = ["sh", "-c", '"$0" -c "$1" <&0 &', sys.executable, STRANGER]
+    in_background = ["sh", "-c", 'exec 3<&0; "$0" -c "$1" <&3 &', sys.executable, STRANGER]
     shell = subprocess.Popen(in_background, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     kept.append(shell.communicate)
     assert shell.stdout.readline() == b"ready\\n"
