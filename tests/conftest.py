@@ -88,15 +88,18 @@ def _is_of_a_stranger(name: str) -> bool:
 def _in_use_by_strangers(names: set[str]) -> set[str]:
     """Which of these another test run holds: a semaphore's name does not tell whose it is."""
     ours = {os.getpid(), *(child.pid for child in _processes())}
+    # By number: a semaphore is mapped under the name that it had before it got its own.
+    numbers = {os.stat(SHARED_MEMORY / name).st_ino: name for name in names}
     used = set()
     for process in psutil.process_iter():
         if process.pid in ours:
             continue
         try:
-            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            maps = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
         except OSError:  # it has ended, or it is not ours to look at
             continue
-        used |= {name for name in names if f"{SHARED_MEMORY}/{name}" in maps}
+        shared = (line.split() for line in maps if f" {SHARED_MEMORY}/" in line)
+        used |= {numbers[int(parts[4])] for parts in shared if int(parts[4]) in numbers}
     return used
 
 
