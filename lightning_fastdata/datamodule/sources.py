@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from torch.utils.data import Dataset, IterableDataset
@@ -181,6 +182,10 @@ def check_settings(module: "FastDataModule") -> None:
     Raises:
         SettingsError: Naming the setting.
     """
+    for kind in KINDS:
+        source = getattr(module, f"{kind}_dataset")
+        if source is not None:
+            map_structure(source, partial(_refuse_no_source, name=f"{kind}_dataset"))
     check_workers(module.num_workers)
     for size in (module.batch_size, module.eval_batch_size):
         check_batches(None, size, drop_last=False)
@@ -206,11 +211,16 @@ def check_settings(module: "FastDataModule") -> None:
 
 
 def refuse_decided_settings(existing: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse to change in a wrapper what the wrapped data module decides.
+    """Refuse what is no data module, and to change in a wrapper what the wrapped one decides.
 
     Raises:
-        SettingsError: Naming the settings.
+        SettingsError: Naming what was found.
     """
+    if isinstance(existing, type) or not hasattr(existing, "prepare_data_per_node"):
+        raise SettingsError(
+            f"wrap() was given {existing!r:.80}, wanted a LightningDataModule. Pass an object, for "
+            "example wrap(YourDataModule()); datasets go to FastDataModule itself."
+        )
     decided = {"train_dataset", "val_dataset", "test_dataset", "predict_dataset", "shuffle"}
     decided |= {"batch_size", "eval_batch_size", "val_fraction", "drop_last", "collate_fn"}
     if given := sorted(decided & settings.keys()):
@@ -247,17 +257,19 @@ def build_dataset(source: Any, name: str) -> Any:
     """
 
     def built(one: Any) -> Any:
-        if not _is_dataset(one) and callable(one):
-            return build_dataset(one(), name)
-        if not _is_dataset(one):
-            raise DatasetError(
-                f"{name} is {one!r:.80}, wanted a torch Dataset, a function without arguments that "
-                "builds one, or a list or dict of these. Pass for example "
-                f'{name}=ImageFolder("path/to/pictures").'
-            )
-        return one
+        _refuse_no_source(one, name)
+        return one if _is_dataset(one) else build_dataset(one(), name)
 
     return map_structure(source, built)
+
+
+def _refuse_no_source(source: Any, name: str) -> None:
+    if not _is_dataset(source) and not callable(source):
+        raise DatasetError(
+            f"{name} is {source!r:.80}, wanted a torch Dataset, a function without arguments that "
+            "builds one, or a list or dict of these. Pass for example "
+            f'{name}=ImageFolder("path/to/pictures").'
+        )
 
 
 def _is_dataset(source: Any) -> bool:

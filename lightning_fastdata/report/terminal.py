@@ -1,5 +1,7 @@
 """One summary as a table for the terminal."""
 
+import statistics
+
 from rich.console import Console
 
 from lightning_fastdata.report.table import ReportTable, show
@@ -78,7 +80,7 @@ def _facts(summary: StallSummary) -> tuple[str, ...]:
     ]
     edges_ns = summary.epoch_start_ns
     if edges_ns:
-        median_ns = sorted(edges_ns)[len(edges_ns) // 2]
+        median_ns = round(statistics.median(edges_ns))
         facts[-1] += (
             f"; later epochs ({len(edges_ns)}): median {duration(median_ns)}, "
             f"longest {duration(max(edges_ns))}"

@@ -77,10 +77,14 @@ def test_an_empty_dataset_is_refused_in_setup(kind: str) -> None:
         data.setup("fit")
 
 
-@pytest.mark.parametrize(
-    "wrong", [7, "imagenet/train", [Numbers(), 7], lambda: "imagenet"], ids=str
-)
-def test_what_is_no_dataset_is_refused_in_setup(wrong: Any) -> None:
+@pytest.mark.parametrize("wrong", [7, "imagenet/train", [Numbers(), 7]], ids=str)
+def test_what_is_no_dataset_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(DatasetError, match=r"^train_dataset is .*, wanted a torch Dataset"):
+        FastDataModule(wrong)
+
+
+@pytest.mark.parametrize("wrong", [lambda: "imagenet", lambda: None], ids=["text", "none"])
+def test_what_builds_no_dataset_is_refused_in_setup(wrong: Any) -> None:
     with pytest.raises(DatasetError, match=r"^train_dataset is .*, wanted a torch Dataset"):
         FastDataModule(wrong).setup("fit")
 

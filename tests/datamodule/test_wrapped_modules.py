@@ -298,3 +298,11 @@ def test_random_samples_are_the_same_for_any_number_of_workers() -> None:
         return [batch.tolist() for batch in data.train_dataloader()]
 
     assert batches(0) == batches(2)
+
+
+@pytest.mark.parametrize("wrong", [None, "data", BoringDataModule, DataLoader([1, 2])], ids=str)
+def test_what_is_no_data_module_is_not_wrapped(wrong: Any) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^wrap\(\) was given .*, wanted a LightningDataModule"
+    ):
+        FastDataModule.wrap(wrong)
