@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, cast
 
@@ -21,7 +22,7 @@ from lightning_fastdata.loader.requests import (
     requests_of_sampler,
     seed_of_stream,
 )
-from lightning_fastdata.loader.shelf import EngineShelf
+from lightning_fastdata.loader.shelf import Ending, EngineShelf
 from lightning_fastdata.loader.torch_engine import WorkerSettings
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import EngineName, LoaderPlan
@@ -204,8 +205,9 @@ class FastDataLoader(DataLoader[Any]):
 
     def _map_pass(self) -> Iterator[Any]:
         course = self._progress.begin(self._next_epoch(), self._new_seed)
-        requests, replicas = self._requests_from(course.position), replicas_of(self.sampler)
-        with self._progress.going_on(course), self._shelf.lend(self._worker_settings()) as engine:
+        engine = self._shelf.take(self._worker_settings())
+        with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, engine)):
+            requests, replicas = self._requests_from(course.position), replicas_of(self.sampler)
             while True:
                 for request in islice(requests, engine.depth - engine.in_flight):
                     engine.submit(request)
@@ -226,8 +228,8 @@ class FastDataLoader(DataLoader[Any]):
         course = self._progress.begin(self._next_epoch(), self._new_seed)
         position = course.position
         settings = replace(self._worker_settings(), seed=seed_of_stream(0, position.key))
-        lent = self._shelf.lend_stream(settings, self.batch_size, self.drop_last)
-        with self._progress.going_on(course), lent as stream:
+        stream = self._shelf.take_stream(settings, self.batch_size, self.drop_last)
+        with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, stream)):
             batches = stream.batches(position.epoch)
             for _ in islice(batches, position.batches):
                 pass  # a resumed stream is replayed up to its position

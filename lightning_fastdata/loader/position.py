@@ -1,8 +1,7 @@
 """Where a loader stands in its epoch: the one thing that is saved and resumed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -147,15 +146,8 @@ class Progress:
         course.advance(samples)
         self._current = course
 
-    @contextmanager
-    def going_on(self, course: Course) -> Iterator[None]:
-        """Note when a pass goes on no more, finished or left half way."""
-        try:
-            yield
-        finally:
-            self._end(course)
-
-    def _end(self, course: Course) -> None:
+    def end(self, course: Course, failed: bool) -> None:
+        """Note that a pass goes on no more, finished or left half way."""
         if course in self._going_on:
             self._going_on.remove(course)
         if course is self._current and not course.position.finished:

@@ -1,13 +1,34 @@
 """The engines of one loader: made at the first pass, kept for the next, closed with the loader."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from lightning_fastdata.loader.engine import Engine
 from lightning_fastdata.loader.inline import InlineEngine
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.torch_engine import StreamLoader, TorchEngine, WorkerSettings
 from lightning_fastdata.plan import LoaderPlan
+
+
+class Ending:
+    """Calls functions when a ``with`` block ends, with whether it failed.
+
+    A class, not a generator with ``contextmanager``: on Python 3.10 that one keeps a generator that
+    was dropped half way alive, and with it the loader and its workers.
+
+    Args:
+        calls: What to call, in this order.
+    """
+
+    def __init__(self, *calls: Callable[[bool], None]) -> None:
+        self._calls = calls
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        failed = kind is not None and issubclass(kind, Exception)
+        for call in self._calls:
+            call(failed)
 
 
 class EngineShelf:
@@ -25,43 +46,36 @@ class EngineShelf:
         self._idle_streams: list[StreamLoader] = []
         self._lent_streams: list[StreamLoader] = []
 
-    @contextmanager
-    def lend(self, settings: WorkerSettings) -> Iterator[Engine]:
-        """Lend an engine with nothing in flight for the length of one pass."""
+    def take(self, settings: WorkerSettings) -> Engine:
+        """Lend an engine with nothing in flight, until ``give_back``."""
         engine = self._idle.pop() if self._idle else self._new_engine(settings)
         _drain(engine)
         self._lent.append(engine)
-        try:
-            yield engine
-        except Exception:
-            engine.close()  # what it still holds belongs to a pass that failed
-            raise
-        finally:
-            if engine in self._lent:
-                self._lent.remove(engine)
-                self._take_back(engine)
+        return engine
 
-    @contextmanager
-    def lend_stream(
+    def give_back(self, lent: Engine | StreamLoader, failed: bool) -> None:
+        """Take something back at the end of a pass; after a failure it holds nothing of worth."""
+        if lent not in self._lent and lent not in self._lent_streams:
+            return
+        if failed or (self._plan.num_workers and not self._plan.persistent_workers):
+            lent.close()
+        if isinstance(lent, StreamLoader):
+            self._lent_streams.remove(lent)
+            self._idle_streams.append(lent)
+        else:
+            self._lent.remove(lent)
+            self._idle.append(lent)
+
+    def take_stream(
         self, settings: WorkerSettings, batch_size: int | None, drop_last: bool
-    ) -> Iterator[StreamLoader]:
-        """Lend a stream loader for the length of one pass."""
+    ) -> StreamLoader:
+        """Lend a stream loader, until ``give_back``."""
         if self._idle_streams:
             stream = self._idle_streams.pop()
         else:
             stream = StreamLoader(self._recipe, settings, batch_size, drop_last)
         self._lent_streams.append(stream)
-        try:
-            yield stream
-        except Exception:
-            stream.close()
-            raise
-        finally:
-            if stream in self._lent_streams:
-                self._lent_streams.remove(stream)
-                if not self._plan.persistent_workers:
-                    stream.close()
-                self._idle_streams.append(stream)
+        return stream
 
     def close(self) -> None:
         """Stop all workers; a pass under way loses no batch, and starts new ones if it goes on."""
@@ -76,11 +90,6 @@ class EngineShelf:
         if self._plan.engine == "inline":
             return InlineEngine(self._recipe, pin_memory=self._plan.pin_memory)
         return TorchEngine(self._recipe, settings)
-
-    def _take_back(self, engine: Engine) -> None:
-        if self._plan.num_workers and not self._plan.persistent_workers:
-            engine.close()
-        self._idle.append(engine)
 
 
 def _drain(engine: Engine) -> None:
