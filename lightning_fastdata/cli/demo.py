@@ -27,7 +27,7 @@ from lightning_fastdata.machine import read_machine, whole_cores
 from lightning_fastdata.report.table import show
 
 WARM_UP_STEPS = 6
-MOST_STEPS = 100  # on two idle Xeon cores: 45 s for everything, over 90 % right
+MOST_STEPS = 100  # on two idle EPYC cores: 45 s for everything, over 90 % right
 FEWEST_STEPS = 30  # guess: below it, what is learnt and what is measured is luck
 LONGEST_RUN_NS = 30 * 10**9  # guess: of three runs the first is the slowest; two minutes for all
 
@@ -111,7 +111,7 @@ def _choose_training(
     on_gpu = accelerator == "gpu"
     # Half of the cores play the device and the others load. Where both wanted all of them, torch's
     # threads would spin while they wait for each other: a step of 40 ms became one of 1,100 ms
-    # beside one busy process on two Xeon cores, and the table would show that instead of loading.
+    # beside one busy process on two EPYC cores, and the table would show that instead of loading.
     halved = max(1, whole_cores(read_machine(os.environ).cores) // 2)
     return Training(
         accelerator=accelerator,
