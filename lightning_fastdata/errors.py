@@ -25,6 +25,10 @@ class BatchShapeError(FastDataError, ValueError):
     """Samples that do not fit together into one batch; the message names the first that differs."""
 
 
+class WorkerError(FastDataError, RuntimeError):
+    """A worker process that ended, or that raised what cannot be sent; the message says which."""
+
+
 class ResumeError(FastDataError, RuntimeError):
     """A saved position that does not belong to this dataset."""
 

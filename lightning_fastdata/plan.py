@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-EngineName = Literal["inline", "torch"]
+EngineName = Literal["inline", "ring", "torch"]
 StartMethod = Literal["fork", "forkserver", "spawn"]
 
 
@@ -17,7 +17,8 @@ class LoaderPlan:
     """
 
     engine: EngineName
-    """Who makes batches: ``inline`` (the training process) or ``torch`` (worker processes)."""
+    """Who makes batches: ``inline`` (the training process), ``ring`` (workers that write them into
+    shared memory) or ``torch`` (torch's own workers)."""
     num_workers: int
     """Worker processes; 0 with ``inline``. More than needed costs memory and slows training."""
     prefetch_batches: int

@@ -1,6 +1,6 @@
 """What the loader asks of whatever makes its batches, and the two values that pass between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ class HostBatch:
 
     request: Request
     data: Any
+    times: Sequence[Any] = ()
+    """Where the time of each part of it went, where the engine knows."""
 
 
 class Consumer(Protocol):
@@ -66,6 +68,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop every worker and forget what was asked for. May be called twice."""
+
+
+class Stream(Protocol):
+    """Makes the batches of an ``IterableDataset``; serves one pass at a time."""
+
+    def batches(self, epoch: int, seed: int) -> Iterator[Any]:
+        """Go over the stream once; ``seed`` is of the generators that its workers start with."""
+
+    def close(self) -> None:
+        """Stop the workers, if any."""
 
 
 def plain_indices(indices: Any) -> Sequence[Any]:

@@ -59,7 +59,8 @@ class FastDataLoader(DataLoader[Any]):
         prefetch_factor: Batches made ahead by each worker; ``None`` is 2.
         persistent_workers: Whether workers live on between epochs; ``"auto"`` is yes.
         in_order: ``False`` gives batches as they are finished; then a resume is not exact.
-        engine: ``"inline"`` (this process), ``"torch"`` (worker processes) or ``"auto"``.
+        engine: ``"inline"`` (this process), ``"ring"`` (workers that write into shared memory; on
+            Linux), ``"torch"`` (torch's own workers) or ``"auto"``.
         seed: Names the run's orders and random numbers, 0 or more.
         batch_transform: Called in the worker on each collated batch; best where it works in place.
         plan: How to load, already decided; then nothing is measured.
@@ -227,10 +228,11 @@ class FastDataLoader(DataLoader[Any]):
     def _stream_pass(self) -> Iterator[Any]:
         course = self._progress.begin(self._next_epoch(), self._new_seed)
         position = course.position
-        settings = replace(self._worker_settings(), seed=seed_of_stream(0, position.key))
+        seed = seed_of_stream(0, position.key)
+        settings = replace(self._worker_settings(), seed=seed)
         stream = self._shelf.take_stream(settings, self.batch_size, self.drop_last)
         with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, stream)):
-            batches = stream.batches(position.epoch)
+            batches = stream.batches(position.epoch, seed)
             for _ in islice(batches, position.batches):
                 pass  # a resumed stream is replayed up to its position
             for number, data in enumerate(batches, position.batches):

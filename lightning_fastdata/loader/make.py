@@ -1,8 +1,8 @@
 """Making one batch from one request: read, seed, collate, transform. The same in every engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch.utils.data import default_collate, default_convert
@@ -13,6 +13,7 @@ from lightning_fastdata.errors import BatchShapeError
 from lightning_fastdata.loader.engine import Request, plain_indices
 from lightning_fastdata.loader.randomness import SeededDraws
 
+T = TypeVar("T")
 _COLLATE_TURN, _TRANSFORM_TURN = 1, 2  # so that the steps of one batch draw different numbers
 
 
@@ -44,6 +45,17 @@ def recipe_of(
     )
 
 
+def is_rows(recipe: Recipe) -> bool:
+    """Whether batches are single samples under default collation and nothing else."""
+    return (
+        recipe.batched
+        and recipe.collate_fn is default_collate
+        and recipe.batch_transform is None
+        and not callable(getattr(base_of(recipe.dataset), "__getitems__", None))
+        and not is_gather(recipe)
+    )
+
+
 def is_gather(recipe: Recipe) -> bool:
     """Whether batches are rows picked out of tensors in memory, so that no sample is ever made."""
     return (
@@ -60,10 +72,18 @@ class BatchMaker:
         recipe: What to make them with.
         allocate: Memory for gathered tensors, by shape and dtype.
         restore_generators: Whether the process's random generators are put back after each batch.
+        stack: Does what ``default_collate`` does, where that is what the recipe asks for.
     """
 
-    def __init__(self, recipe: Recipe, allocate: Allocate, *, restore_generators: bool) -> None:
-        self._recipe, self._allocate = recipe, allocate
+    def __init__(
+        self,
+        recipe: Recipe,
+        allocate: Allocate,
+        *,
+        restore_generators: bool,
+        stack: Callable[[Any], Any] = default_collate,
+    ) -> None:
+        self._recipe, self._allocate, self._stack = recipe, allocate, stack
         self._draws = SeededDraws(restore=restore_generators)
         self._base = base_of(recipe.dataset)
         self._gathers = is_gather(recipe)
@@ -79,13 +99,33 @@ class BatchMaker:
         Raises:
             BatchShapeError: If default collation cannot put the samples together.
         """
-        if request.epoch != self._epoch:
-            announce_epoch(self._recipe.dataset, request.epoch)
-            self._epoch = request.epoch
+        self._enter(request.epoch)
         if self._gathers and self._recipe.batch_transform is None:
             return self._collated(request)  # nothing of the user's runs, so nothing draws
         # Both steps together: a transform may work in place, so a second try needs a new batch.
         return self._draws.run(lambda: self._transformed(self._collated(request), request))
+
+    def make_samples(self, request: Request, take: Callable[[Iterator[Any]], T]) -> T:
+        """Make single samples, one after the other, and give what ``take`` makes of them.
+
+        Args:
+            request: What to make: a whole batch or a part of one.
+            take: Called with the samples; called again, with all of them, if one drew from a
+                generator that had not been seen drawing.
+        """
+        self._enter(request.epoch)
+        return self._draws.run(lambda: take(self._each_sample(request)))
+
+    def finish(self, samples: Any) -> Any:
+        """Collate and transform samples that are there already, without seeding anything."""
+        recipe = self._recipe
+        batch = self._put_together(samples) if recipe.batched else recipe.collate_fn(samples)
+        return batch if recipe.batch_transform is None else recipe.batch_transform(batch)
+
+    def _enter(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            announce_epoch(self._recipe.dataset, epoch)
+            self._epoch = epoch
 
     def _transformed(self, batch: Any, request: Request) -> Any:
         if self._recipe.batch_transform is None:
@@ -103,36 +143,46 @@ class BatchMaker:
             return recipe.collate_fn(recipe.dataset[request.indices])
         samples = self._samples(request)
         self._draws.seed(request.batch_seed ^ _COLLATE_TURN)
-        if recipe.collate_fn is not default_collate:
-            return recipe.collate_fn(samples)
         try:
-            return default_collate(samples)
+            return self._put_together(samples)
         except (TypeError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+            if recipe.collate_fn is not default_collate:
+                raise
             misfit = _misfit(samples, plain_indices(request.indices))
             if misfit is None and not isinstance(error, TypeError):
                 raise  # equal samples of known types: it is about something else, memory perhaps
             raise BatchShapeError(misfit or _unknown(samples, request)) from error
 
+    def _put_together(self, samples: Any) -> Any:
+        recipe = self._recipe
+        if recipe.collate_fn is default_collate:
+            return self._stack(samples)
+        return recipe.collate_fn(samples)
+
     def _samples(self, request: Request) -> Any:
-        indices = request.indices
-        if isinstance(indices, np.ndarray):
-            indices = resolve_indices(self._recipe.dataset, indices)
-            dataset = self._base
-        else:
-            dataset = self._recipe.dataset
-        if self._reads_whole:
-            self._draws.seed(request.batch_seed)
-            return dataset.__getitems__(plain_indices(indices))
-        samples = []
-        for index, seed in zip(plain_indices(indices), request.seeds.tolist(), strict=True):
+        if not self._reads_whole:
+            return list(self._each_sample(request))
+        dataset, indices = self._source(request.indices)
+        self._draws.seed(request.batch_seed)
+        return dataset.__getitems__(indices)
+
+    def _each_sample(self, request: Request) -> Iterator[Any]:
+        dataset, indices = self._source(request.indices)
+        for index, seed in zip(indices, request.seeds.tolist(), strict=True):
             self._draws.seed(seed)
             try:
-                samples.append(dataset[index])
+                sample = dataset[index]
             except Exception as error:
                 if hasattr(error, "add_note"):  # Python 3.11; the traceback goes on unchanged
                     error.add_note(f"This was sample {index} of the {type(dataset).__name__}.")
                 raise
-        return samples
+            yield sample
+
+    def _source(self, indices: Any) -> tuple[Any, Sequence[Any]]:
+        """The dataset to ask, and for what: views on another one are looked through."""
+        if not isinstance(indices, np.ndarray):
+            return self._recipe.dataset, plain_indices(indices)
+        return self._base, plain_indices(resolve_indices(self._recipe.dataset, indices))
 
 
 def announce_epoch(dataset: Any, epoch: int) -> None:

@@ -13,6 +13,7 @@ from lightning_fastdata.dataset.views import base_of
 from lightning_fastdata.loader.buffers import BufferPool
 from lightning_fastdata.loader.engine import Request
 from lightning_fastdata.loader.make import BatchMaker, Recipe, is_gather
+from lightning_fastdata.loader.serves import ring_problem
 from lightning_fastdata.machine import Machine, read_machine
 from lightning_fastdata.order import EpochKey, seeds_at
 from lightning_fastdata.plan import LoaderPlan, StartMethod
@@ -55,6 +56,7 @@ def measure_and_choose(
         is_stream=isinstance(recipe.dataset, IterableDataset),
         step_time_s=step_time_s,
         max_stall_fraction=max_stall_fraction,
+        ring_problem=ring_problem(),
     )
     open_question = wishes.num_workers == "auto" and wishes.engine != "inline"
     measurable = recipe.batched and not situation.is_stream and not situation.is_gather

@@ -1,11 +1,13 @@
 """The engines of one loader: made at the first pass, kept for the next, closed with the loader."""
 
 from collections.abc import Callable
+from typing import Any
 
-from lightning_fastdata.loader.engine import Engine
+from lightning_fastdata.loader.engine import Engine, Stream
 from lightning_fastdata.loader.inline import InlineEngine
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.torch_engine import StreamLoader, TorchEngine, WorkerSettings
+from lightning_fastdata.loader.serves import start_method_of
 from lightning_fastdata.plan import LoaderPlan
 
 
@@ -43,8 +45,8 @@ class EngineShelf:
         self._recipe, self._plan = recipe, plan
         self._idle: list[Engine] = []
         self._lent: list[Engine] = []
-        self._idle_streams: list[StreamLoader] = []
-        self._lent_streams: list[StreamLoader] = []
+        self._idle_streams: list[Stream] = []
+        self._lent_streams: list[Stream] = []
 
     def take(self, settings: WorkerSettings) -> Engine:
         """Lend an engine with nothing in flight, until ``give_back``."""
@@ -53,13 +55,13 @@ class EngineShelf:
         self._lent.append(engine)
         return engine
 
-    def give_back(self, lent: Engine | StreamLoader, failed: bool) -> None:
+    def give_back(self, lent: Engine | Stream, failed: bool) -> None:
         """Take something back at the end of a pass; after a failure it holds nothing of worth."""
         if lent not in self._lent and lent not in self._lent_streams:
             return
         if failed or (self._plan.num_workers and not self._plan.persistent_workers):
             lent.close()
-        if isinstance(lent, StreamLoader):
+        if lent in self._lent_streams:
             self._lent_streams.remove(lent)
             self._idle_streams.append(lent)
         else:
@@ -68,12 +70,12 @@ class EngineShelf:
 
     def take_stream(
         self, settings: WorkerSettings, batch_size: int | None, drop_last: bool
-    ) -> StreamLoader:
+    ) -> Stream:
         """Lend a stream loader, until ``give_back``."""
         if self._idle_streams:
             stream = self._idle_streams.pop()
         else:
-            stream = StreamLoader(self._recipe, settings, batch_size, drop_last)
+            stream = self._new_stream(settings, batch_size, drop_last)
         self._lent_streams.append(stream)
         return stream
 
@@ -89,7 +91,48 @@ class EngineShelf:
     def _new_engine(self, settings: WorkerSettings) -> Engine:
         if self._plan.engine == "inline":
             return InlineEngine(self._recipe, pin_memory=self._plan.pin_memory)
-        return TorchEngine(self._recipe, settings)
+        if self._plan.engine == "torch":
+            return TorchEngine(self._recipe, settings)
+        # Here, because elsewhere than on Linux it cannot even be imported.
+        from lightning_fastdata.loader.ring.ring_engine import RingEngine
+
+        return RingEngine(
+            self._recipe,
+            _ring_settings(settings),
+            start_method=start_method_of(settings.multiprocessing_context),
+            depth=settings.num_workers * (settings.prefetch_factor or 2),
+            pin_memory=settings.pin_memory,
+            timeout_s=settings.timeout,
+            in_order=settings.in_order,
+        )
+
+    def _new_stream(
+        self, settings: WorkerSettings, batch_size: int | None, drop_last: bool
+    ) -> Stream:
+        if self._plan.engine != "ring":
+            return StreamLoader(self._recipe, settings, batch_size, drop_last)
+        from lightning_fastdata.loader.ring.ring_stream import RingStream
+
+        return RingStream(
+            self._recipe,
+            _ring_settings(settings, stream_batch_size=batch_size, drop_last=drop_last),
+            start_method=start_method_of(settings.multiprocessing_context),
+            prefetch=settings.prefetch_factor or 2,
+            pin_memory=settings.pin_memory,
+            timeout_s=settings.timeout,
+            in_order=settings.in_order,
+        )
+
+
+def _ring_settings(settings: WorkerSettings, **of_streams: Any) -> Any:
+    from lightning_fastdata.loader.ring.settings import RingSettings
+
+    return RingSettings(
+        num_workers=settings.num_workers,
+        worker_init_fn=settings.worker_init_fn,
+        seed=settings.seed,
+        **of_streams,
+    )
 
 
 def _drain(engine: Engine) -> None:

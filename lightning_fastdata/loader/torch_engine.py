@@ -157,8 +157,8 @@ class StreamLoader:
             **settings.arguments(),
         )
 
-    def batches(self, epoch: int) -> Iterator[Any]:
-        """Go over the stream once.
+    def batches(self, epoch: int, seed: int) -> Iterator[Any]:
+        """Go over the stream once; workers were seeded when they started.
 
         Raises:
             FastDataError: If the loader was closed meanwhile; what the workers had made is lost.

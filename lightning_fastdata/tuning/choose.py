@@ -8,8 +8,9 @@ from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
 from lightning_fastdata.tuning.probe import ProbeFacts
 
-HANDOVER_NS = 300_000  # of a small batch from a worker; two Xeon cores, torch 2.14
+HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
 HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
+RING_HANDOVER_NS = 150_000  # of any batch, which lies where it was made; bench_feed, two cores
 HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
 SHARED_MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
 
@@ -27,9 +28,10 @@ class Wishes:
 
     def __post_init__(self) -> None:
         workers, engine = self.num_workers, self.engine
-        if engine not in ("auto", "inline", "torch"):
+        if engine not in ("auto", "inline", "ring", "torch"):
             raise SettingsError(
-                f'engine={engine!r}, wanted "auto", "inline" or "torch". Leave it out for "auto".'
+                f'engine={engine!r}, wanted "auto", "inline", "ring" or "torch". Leave it out for '
+                '"auto".'
             )
         if workers != "auto" and (not isinstance(workers, int) or workers < 0):
             raise SettingsError(
@@ -39,12 +41,12 @@ class Wishes:
         if engine == "inline" and workers not in ("auto", 0):
             raise SettingsError(
                 f'engine="inline" with num_workers={workers}, wanted 0 workers: inline makes '
-                'batches in the training process. Leave num_workers out, or pass engine="torch".'
+                'batches in the training process. Leave num_workers out, or pass engine="ring".'
             )
-        if engine == "torch" and workers == 0:
+        if engine in ("ring", "torch") and workers == 0:
             raise SettingsError(
-                'engine="torch" with num_workers=0, wanted 1 worker or more. Leave engine out to '
-                "load in the training process."
+                f'engine="{engine}" with num_workers=0, wanted 1 worker or more. Leave engine out '
+                "to load in the training process."
             )
         if self.prefetch_factor is not None and (self.prefetch_factor < 1 or workers == 0):
             raise SettingsError(
@@ -70,6 +72,8 @@ class Situation:
     step_time_s: float | None = None
     """Time of one training step without waiting, where it is known."""
     max_stall_fraction: float = 0.02
+    ring_problem: str | None = None
+    """Why the ring cannot serve here; ``None`` where it can."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,13 +93,24 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
 
     Returns:
         The plan with the fewest workers that should keep training fed, within cores and memory.
+
+    Raises:
+        SettingsError: If the ring is asked for where it cannot serve.
     """
+    if wishes.engine == "ring" and situation.ring_problem is not None:
+        raise SettingsError(
+            f'engine="ring", but {situation.ring_problem}. Leave engine out: "auto" takes the best '
+            "that serves here."
+        )
     draft = _Draft(num_workers=0)
     _choose_workers(draft, wishes, situation, facts)
     draft.prefetch_factor = wishes.prefetch_factor or 2
     if facts is not None and draft.num_workers:
         _fit_memory(draft, wishes, situation, facts)
     has_workers = draft.num_workers > 0
+    engine = _worker_engine(wishes, situation) if has_workers else "inline"
+    if has_workers:
+        draft.reasons["engine"] = _why_engine(engine, wishes, situation)
     if has_workers:
         draft.reasons.setdefault(
             "prefetch_batches",
@@ -112,7 +127,7 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         else "batches stay on the host"
     )
     return LoaderPlan(
-        engine="torch" if has_workers else "inline",
+        engine=engine,
         num_workers=draft.num_workers,
         prefetch_batches=draft.num_workers * draft.prefetch_factor,
         pin_memory=wishes.pin_memory,
@@ -141,17 +156,31 @@ def _choose_workers(
         cores = f"{situation.cores:g} ({situation.cores_reason})"
         why = f"one a spare core of {cores}; no sample was measured"
     else:
-        draft.num_workers, why = _workers_for(facts, situation, spare)
-        if wishes.engine == "torch" and not draft.num_workers:
-            draft.num_workers, why = 1, f'engine="torch" was asked for, though {why}'
+        draft.num_workers, why = _workers_for(facts, wishes, situation, spare)
+        if wishes.engine != "auto" and not draft.num_workers:
+            draft.num_workers, why = 1, f'engine="{wishes.engine}" was asked for, though {why}'
     draft.reasons["num_workers"] = why
-    draft.reasons["engine"] = (
-        "workers make whole batches" if draft.num_workers else f"no workers: {why}"
-    )
+    draft.reasons["engine"] = f"no workers: {why}"
 
 
-def _workers_for(facts: ProbeFacts, situation: Situation, spare: int) -> tuple[int, str]:
-    handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
+def _worker_engine(wishes: Wishes, situation: Situation) -> EngineName:
+    return "torch" if wishes.engine == "torch" or situation.ring_problem else "ring"
+
+
+def _why_engine(engine: EngineName, wishes: Wishes, situation: Situation) -> str:
+    if wishes.engine != "auto":
+        return f'engine="{engine}" was asked for'
+    if engine == "torch":
+        return f"torch's own workers, because {situation.ring_problem}"
+    return "workers write batches into shared memory, where nothing has to copy them again"
+
+
+def _workers_for(
+    facts: ProbeFacts, wishes: Wishes, situation: Situation, spare: int
+) -> tuple[int, str]:
+    handover_ns: float = RING_HANDOVER_NS
+    if _worker_engine(wishes, situation) == "torch":
+        handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
     batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(facts.batch_wall_ns)} to make"
     if facts.batch_wall_ns <= handover_ns:
         return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}"
@@ -173,10 +202,9 @@ def _workers_for(facts: ProbeFacts, situation: Situation, spare: int) -> tuple[i
 
 
 def _fit_memory(draft: _Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts) -> None:
-    limits = {
-        "of shared memory (/dev/shm)": situation.shm_free_bytes,
-        "of memory": situation.memory_available_bytes,
-    }
+    limits = {"of memory": situation.memory_available_bytes}
+    if _worker_engine(wishes, situation) == "torch":  # a ring's slots are not in /dev/shm
+        limits["of shared memory (/dev/shm)"] = situation.shm_free_bytes
     known = {name: free for name, free in limits.items() if free is not None}
     if not known or not facts.batch_bytes:
         return
@@ -189,7 +217,7 @@ def _fit_memory(draft: _Draft, wishes: Wishes, situation: Situation, facts: Prob
         draft.prefetch_factor = 1
         draft.reasons["prefetch_batches"] = why
     if wishes.num_workers == "auto" and draft.num_workers * draft.prefetch_factor > fits:
-        fewest = 1 if wishes.engine == "torch" else 0
+        fewest = 0 if wishes.engine == "auto" else 1
         draft.num_workers = max(fewest, fits // draft.prefetch_factor)
         draft.reasons["num_workers"] = draft.reasons["engine"] = (
             f"{why}; in Docker, --shm-size makes more" if "shm" in name else why

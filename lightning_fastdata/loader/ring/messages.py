@@ -1,0 +1,123 @@
+"""What the processes of a ring say to each other.
+
+Named tuples, because they are pickled for every batch and dataclasses take five times as long.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from lightning_fastdata.loader.ring.arena import PackedTree
+from lightning_fastdata.loader.ring.rows import WrittenRows
+from lightning_fastdata.loader.ring.times import ChunkTimes
+
+Mode = Literal["rows", "whole", "stream", "new stream"]
+"""``rows``: written in place, perhaps by several workers; ``whole``: made by one worker;
+``stream``: the next of the worker's own iterator, which ``new stream`` begins."""
+
+
+class NewSlot(NamedTuple):
+    """A slot that batches will be asked for in; its descriptor travels with it."""
+
+    slot: int
+
+
+class DropSlot(NamedTuple):
+    """A slot that will not be used again."""
+
+    slot: int
+
+
+class Resize(NamedTuple):
+    """How many workers there are to be from now on."""
+
+    num_workers: int
+
+
+class Chunk(NamedTuple):
+    """Some samples to make: a whole batch when the loop asks, a part of one for a worker."""
+
+    number: int
+    """The batch's."""
+    slot: int
+    most_bytes: int
+    """What the batch may take of its slot."""
+    mode: Mode
+    epoch: int
+    indices: Any
+    """``(B,)`` int64, or pickled keys, which only a worker looks at."""
+    seeds: Any
+    """``(B,)`` uint64; for a new stream the seed of its worker."""
+    batch_seed: int
+    first_row: int
+    batch_size: int
+    """Of the whole batch."""
+    worker: int | None
+    """Who has to make it; ``None`` is anyone."""
+
+
+class NeedsWhole(NamedTuple):
+    """The samples are no plain rows: one worker has to collate them all."""
+
+
+class NeedsRoom(NamedTuple):
+    """The batch takes more of the slot than it may."""
+
+    size: int
+    """Bytes."""
+
+
+class StreamEnded(NamedTuple):
+    """The worker's iterator has no further batch."""
+
+
+class Failure(NamedTuple):
+    """Making the samples raised."""
+
+    pickled: bytes | None
+    """The exception; ``None`` where it cannot be pickled."""
+    kind: str
+    """The name of its class."""
+    text: str
+    """Its traceback."""
+
+
+Result = WrittenRows | PackedTree | NeedsWhole | NeedsRoom | StreamEnded | Failure
+
+
+class ChunkDone(NamedTuple):
+    """A worker's answer to a chunk."""
+
+    number: int
+    first_row: int
+    result: Result
+    times: ChunkTimes
+    copied_bytes: int | None
+    """Memory inherited and copied since; ``None`` where it was not measured this time."""
+
+
+class BatchDone(NamedTuple):
+    """The answer to a batch."""
+
+    number: int
+    result: Result
+    times: tuple[ChunkTimes, ...]
+    arrived_ns: int
+    """When the last chunk was done."""
+
+
+class WorkerDied(NamedTuple):
+    """A worker ended that was not told to."""
+
+    worker: int
+    pid: int
+    status: int
+    """As ``os.waitpid`` gives it."""
+    batches: tuple[int, ...]
+    """What it was at work on, or had been given."""
+
+
+class MemoryGrew(NamedTuple):
+    """Workers make more and more of the dataset's memory their own copy."""
+
+    bytes_each: int
+    """Growth of one worker since its first chunk."""
+    num_workers: int

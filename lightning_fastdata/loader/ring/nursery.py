@@ -1,0 +1,211 @@
+"""The nursery: one small process that forks the workers, hands out their work and ends them.
+
+It has one thread and never touches the accelerator, so it can fork at any time, quickly; and it is
+not held up by a training loop of busy Python, as a thread beside it would be.
+"""
+
+import itertools
+import os
+import selectors
+import signal
+import time
+from dataclasses import dataclass, field
+
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.ring.jobs import Jobs
+from lightning_fastdata.loader.ring.memory import SlotFile
+from lightning_fastdata.loader.ring.messages import (
+    Chunk,
+    ChunkDone,
+    DropSlot,
+    MemoryGrew,
+    NewSlot,
+    Resize,
+    WorkerDied,
+)
+from lightning_fastdata.loader.ring.process import fork_into
+from lightning_fastdata.loader.ring.settings import RingSettings
+from lightning_fastdata.loader.ring.wire import Channel, pair
+from lightning_fastdata.loader.ring.worker import work
+
+QUEUED = 2  # chunks a worker: the one that it is at, and the next
+GRACE_S = 1.0  # for a worker to finish its sample when all ends; then it is killed
+LOOK_S = 1.0  # between two looks whether the training process still lives
+GROWTH_STEP_BYTES = 64 * 2**20  # of copied memory, before it is worth a message
+
+
+@dataclass(kw_only=True, slots=True)
+class _Child:
+    number: int
+    pid: int
+    channel: Channel
+    queued: list[Chunk] = field(default_factory=list)
+    slots: set[int] = field(default_factory=set)
+    retiring: bool = False
+
+
+class Nursery:
+    """Serves one training process until that closes its end of the channel.
+
+    Args:
+        channel: To the training process.
+        recipe: What to make batches with.
+        settings: How the ring is run.
+    """
+
+    def __init__(self, channel: Channel, recipe: Recipe, settings: RingSettings) -> None:
+        self._channel, self._recipe, self._settings = channel, recipe, settings
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(channel, selectors.EVENT_READ, None)
+        self._jobs = Jobs(settings.chunk_samples)
+        self._children: dict[int, _Child] = {}
+        self._blocked: set[Channel] = set()
+        self._slots: dict[int, SlotFile] = {}
+        self._num_workers = settings.num_workers
+        self._reported_growth = GROWTH_STEP_BYTES // 2
+        self._parent = os.getppid()
+
+    def serve(self) -> None:
+        """Work until the training process is done or gone, and leave no worker behind."""
+        try:
+            self._resize(self._num_workers)
+            while os.getppid() == self._parent:
+                for key, _ in self._selector.select(LOOK_S):
+                    if key.data is None:
+                        self._hear_parent()
+                    elif key.data.number in self._children:
+                        self._hear_child(key.data)
+                self._hand_out()
+                self._flush()
+        except (EOFError, BrokenPipeError):
+            pass
+        finally:
+            self._end()
+
+    def _hear_parent(self) -> None:
+        for message, descriptors in self._channel.receive_ready():
+            if isinstance(message, Chunk):
+                self._jobs.add(message, self._num_workers)
+            elif isinstance(message, NewSlot):
+                self._slots[message.slot] = SlotFile(descriptors[0])
+            elif isinstance(message, DropSlot):
+                self._drop(message)
+            elif isinstance(message, Resize):
+                self._resize(message.num_workers)
+
+    def _hear_child(self, child: _Child) -> None:
+        try:
+            messages = child.channel.receive_ready()
+        except EOFError:
+            self._reap(child)
+            return
+        for message, _ in messages:
+            self._settle(child, message)
+
+    def _settle(self, child: _Child, done: ChunkDone) -> None:
+        del child.queued[0]  # a worker answers in the order in which it was asked
+        if done.copied_bytes is not None and done.copied_bytes >= 2 * self._reported_growth:
+            self._reported_growth = done.copied_bytes
+            self._channel.post(MemoryGrew(done.copied_bytes, self._num_workers))
+        if not self._jobs.is_wanted(done.number):
+            return
+        batch = self._jobs.settle(done)
+        if batch is not None:
+            self._channel.post(batch)
+
+    def _hand_out(self) -> None:
+        ready = self._jobs.ready
+        for depth in range(QUEUED):
+            if not ready:
+                return
+            for child in self._children.values():
+                if len(child.queued) > depth or child.retiring:
+                    continue
+                chunk = self._next_for(child)
+                if chunk is not None:
+                    self._give(child, chunk)
+        for child in [child for child in self._children.values() if child.retiring]:
+            if not child.queued:
+                child.channel.end_sending()
+
+    def _next_for(self, child: _Child) -> Chunk | None:
+        ready = self._jobs.ready
+        for place, chunk in enumerate(ready):
+            if chunk.worker is None or chunk.worker == child.number:
+                del ready[place]
+                return chunk
+        return None
+
+    def _give(self, child: _Child, chunk: Chunk) -> None:
+        if chunk.slot not in child.slots:
+            child.slots.add(chunk.slot)
+            child.channel.post(NewSlot(chunk.slot), [self._slots[chunk.slot].descriptor])
+        child.queued.append(chunk)
+        child.channel.post(chunk)
+
+    def _flush(self) -> None:
+        """Send what is left, and be told when there is room where it does not fit."""
+        channels = {self._channel: None, **{c.channel: c for c in self._children.values()}}
+        for channel, child in channels.items():
+            if channel.has_unsent:
+                channel.flush()
+            if channel.has_unsent != (channel in self._blocked):
+                self._blocked ^= {channel}
+                writing = selectors.EVENT_WRITE if channel.has_unsent else 0
+                self._selector.modify(channel, selectors.EVENT_READ | writing, child)
+
+    def _drop(self, message: DropSlot) -> None:
+        self._slots.pop(message.slot).close()
+        for child in self._children.values():
+            if message.slot in child.slots:
+                child.slots.remove(message.slot)
+                child.channel.post(message)
+
+    def _resize(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        staying = [child for child in self._children.values() if not child.retiring]
+        for child in staying[num_workers:]:
+            child.retiring = True
+        numbers = (number for number in itertools.count() if number not in self._children)
+        for _ in range(num_workers - len(staying)):
+            self._start(next(numbers))
+
+    def _start(self, number: int) -> None:
+        channel, end = pair()
+        recipe, settings = self._recipe, self._settings
+        pid = fork_into(lambda own: work(own, recipe, settings, number), end, dies_with_parent=True)
+        child = _Child(number=number, pid=pid, channel=channel)
+        self._children[number] = child
+        self._selector.register(channel, selectors.EVENT_READ, child)
+
+    def _reap(self, child: _Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        self._let_go(child)
+        if child.retiring and not child.queued:
+            return
+        batches = {chunk.number for chunk in child.queued}
+        self._jobs.forget(batches)
+        self._channel.post(WorkerDied(child.number, child.pid, status, tuple(sorted(batches))))
+
+    def _let_go(self, child: _Child) -> None:
+        self._selector.unregister(child.channel)
+        self._blocked.discard(child.channel)
+        child.channel.close()
+        del self._children[child.number]
+
+    def _end(self) -> None:
+        """End every worker: those that do not finish their sample soon are killed."""
+        for child in self._children.values():
+            child.channel.end_sending()
+        self._selector.unregister(self._channel)
+        deadline_s = time.monotonic() + GRACE_S
+        while self._children and time.monotonic() < deadline_s:
+            for key, _ in self._selector.select(deadline_s - time.monotonic()):
+                try:
+                    key.data.channel.receive_ready()
+                except EOFError:
+                    self._let_go(key.data)
+                    os.waitpid(key.data.pid, 0)
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)

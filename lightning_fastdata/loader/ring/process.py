@@ -1,0 +1,73 @@
+"""Child processes of a ring: forked, cut off from what is their parent's, ended without a trace."""
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+from lightning_fastdata.loader.ring.wire import Channel
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_parent: bool) -> int:
+    """Fork a child that calls ``run`` with its end of a connection, and ends when that returns.
+
+    Args:
+        run: What the child does.
+        end: The child's end; closed in this process.
+        dies_with_parent: Whether the child is killed as soon as this *thread* ends, so that it is
+            only right in a process with one thread.
+
+    Returns:
+        The child's process id; the caller has to wait for it.
+    """
+    _flush()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads. The child calls nothing that they could lock.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        end.close()
+        return pid
+    status = 1
+    try:
+        if dies_with_parent:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+        become_helper()
+        run(Channel(end))
+        status = 0
+    except BaseException:  # it must never get back to the parent's code, whatever happens
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def become_helper() -> None:
+    """Let go of what belongs to the training process: signals, standard input, garbage."""
+    signal.set_wakeup_fd(-1)
+    # Ctrl-C reaches the whole group, but it is the training process that decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+    gc.freeze()  # the collector would write to every inherited object, and so copy its page
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, or replaced by something without flush
+            stream.flush()

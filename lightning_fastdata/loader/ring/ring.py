@@ -1,0 +1,270 @@
+"""The training process's side of a ring: asks for batches in slots, and makes tensors of them."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from lightning_fastdata.errors import FastDataError, WorkerError
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.ring.arena import PackedTree, shaped, unpack
+from lightning_fastdata.loader.ring.budget import MemoryBudget
+from lightning_fastdata.loader.ring.failures import (
+    is_worth_a_warning,
+    raise_failure,
+    warn_of_copies,
+    worker_error,
+)
+from lightning_fastdata.loader.ring.launch import NurseryProcess
+from lightning_fastdata.loader.ring.layout import layout_of
+from lightning_fastdata.loader.ring.memory import Mapping
+from lightning_fastdata.loader.ring.messages import (
+    BatchDone,
+    Chunk,
+    DropSlot,
+    Failure,
+    MemoryGrew,
+    NeedsRoom,
+    NewSlot,
+    Resize,
+    StreamEnded,
+    WorkerDied,
+)
+from lightning_fastdata.loader.ring.pinned import pin
+from lightning_fastdata.loader.ring.rows import WrittenRows
+from lightning_fastdata.loader.ring.settings import RingSettings
+from lightning_fastdata.loader.ring.slots import Slot, SlotPool
+from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.plan import StartMethod
+
+UNKNOWN_SIZE_SHARE = 4  # a first batch may take a quarter of the budget: two in flight, two in use
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RingBatch:
+    """A batch out of the ring, or the news that a stream has no more."""
+
+    number: int
+    data: Any
+    ended: bool
+    times: tuple[ChunkTimes, ...]
+    arrived_ns: int
+
+
+class Ring:
+    """A nursery and its slots. Nothing is started before the first batch is asked for.
+
+    Args:
+        recipe: What to make batches with.
+        settings: How the ring is run.
+        start_method: How the nursery is started.
+        pin_memory: Whether slots are page-locked once CUDA is in use.
+        budget: Of memory for slots.
+        working_slots: What it takes to keep the workers busy; more only for readers who keep
+            batches.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: RingSettings,
+        start_method: StartMethod,
+        pin_memory: bool,
+        budget: MemoryBudget,
+        working_slots: int,
+    ) -> None:
+        self._recipe, self._settings, self._start_method = recipe, settings, start_method
+        self._pin_memory, self._budget = pin_memory, budget
+        self._working_slots = working_slots
+        self._pool = SlotPool(budget, working_slots)
+        self._nursery: NurseryProcess | None = None
+        self._asked: dict[int, tuple[Chunk, Slot]] = {}
+        self._no_room: deque[tuple[Chunk, Slot, int]] = deque()
+        self._delivered = 0
+        self._warned_of_copies = False
+        self._refused_pin: str | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Batches asked for and not yet given."""
+        return len(self._asked)
+
+    def ask(self, batch: Chunk) -> bool:
+        """Ask for a batch; ``False`` where no slot is to be had."""
+        slot = self._pool.take(needs_one=not self._asked)
+        if slot is None:
+            return False
+        self._send(batch, slot)
+        return True
+
+    def answer(self, timeout_s: float | None) -> RingBatch:
+        """Wait for any batch that was asked for.
+
+        Raises:
+            TimeoutError: If none came in time; the next call goes on waiting.
+            FastDataError: If a worker or the nursery died, or memory does not suffice.
+            Exception: What the user's own code raised while making the batch.
+        """
+        self._give_room()
+        while True:
+            message = self._hear(timeout_s)
+            if isinstance(message, BatchDone):
+                batch = self._settled(message)
+                if batch is not None:
+                    return batch
+            elif isinstance(message, WorkerDied):
+                raise worker_error(message)
+            elif isinstance(message, Failure):
+                raise_failure(message)
+            elif isinstance(message, MemoryGrew) and not self._warned_of_copies:
+                if is_worth_a_warning(message):
+                    self._warned_of_copies = True
+                    warn_of_copies(message)
+
+    def resize(self, num_workers: int) -> None:
+        """Have this many workers from now on; chunks under way are finished."""
+        self._settings = replace(self._settings, num_workers=num_workers)
+        if self._nursery is not None:
+            self._nursery.channel.send(Resize(num_workers))
+
+    def close(self) -> None:
+        """End all processes, and forget what was asked for. May be called twice."""
+        nursery, self._nursery = self._nursery, None
+        if nursery is not None:
+            nursery.close()
+        self._pool.close()
+        self._pool = SlotPool(self._budget, self._working_slots)
+        self._asked.clear()
+        self._no_room.clear()
+
+    def _hear(self, timeout_s: float | None) -> Any:
+        assert self._nursery is not None
+        try:
+            return self._nursery.channel.receive(timeout_s)[0]
+        except EOFError:
+            status, pid = self._nursery.close(), self._nursery.pid
+            self._nursery = None
+            raise WorkerError(
+                f"the process that runs the workers ({pid}) ended with status {status}, wanted it "
+                "to go on. Its output above may say why; a new pass starts a new one."
+            ) from None
+
+    def _send(self, batch: Chunk, slot: Slot) -> None:
+        if self._nursery is None:
+            self._nursery = NurseryProcess(self._recipe, self._settings, self._start_method)
+        channel = self._nursery.channel
+        if slot.is_new:
+            channel.send(NewSlot(slot.number), [slot.file.descriptor])
+            slot.is_new = False
+        most_bytes = self._pool.most_bytes(slot, UNKNOWN_SIZE_SHARE)
+        self._asked[batch.number] = (batch, slot)
+        channel.send(batch._replace(slot=slot.number, most_bytes=most_bytes))
+
+    def _settled(self, done: BatchDone) -> RingBatch | None:
+        batch, slot = self._asked[done.number]
+        if isinstance(done.result, NeedsRoom):
+            self._find_room(batch, slot, done.result.size)
+            return None
+        del self._asked[done.number]
+        data, ended = None, isinstance(done.result, StreamEnded)
+        if isinstance(done.result, Failure):
+            self._pool.give_back(slot)
+            raise_failure(done.result)
+        if ended:
+            self._pool.give_back(slot)
+        else:
+            data = self._opened(batch, slot, done.result)
+        self._delivered += 1
+        return RingBatch(
+            number=done.number, data=data, ended=ended, times=done.times, arrived_ns=done.arrived_ns
+        )
+
+    def _opened(self, batch: Chunk, slot: Slot, result: Any) -> Any:
+        """The batch in a slot, on leases; a copy where its reader has all the slots already."""
+        is_rows = isinstance(result, WrittenRows)
+        size = layout_of(result.layout).place(batch.batch_size).size if is_rows else result.size
+        mapping = slot.file.mapped(max(1, size))
+        self._pool.charge(slot, mapping.size)
+        keeps = self._pool.can_take()
+        if keeps:
+            self._pin(mapping)
+        loan = self._pool.lend(slot, mapping)
+        tensor: MakeTensor = loan.tensor if keeps else partial(_copied, mapping)
+        return _rows(result, batch.batch_size, tensor) if is_rows else _tree(result, tensor)
+
+    def _pin(self, mapping: Mapping) -> None:
+        # Never the first batch: it is waited for, and a pageable copy of it is sooner done.
+        if not self._pin_memory or mapping.is_pinned or not self._delivered or self._refused_pin:
+            return
+        if torch.cuda.is_initialized():
+            self._refused_pin = pin(mapping)
+            if self._refused_pin:
+                warnings.warn(
+                    f"batches are not page-locked: {self._refused_pin}. Copies to the GPU are "
+                    "slower; raise the limit of locked memory (ulimit -l), or pass "
+                    "pin_memory=False.",
+                    stacklevel=2,
+                )
+
+    def _find_room(self, batch: Chunk, slot: Slot, size: int) -> None:
+        """Let a batch that is larger than expected have what is free, now or when there is more."""
+        self._pool.batch_bytes = max(self._pool.batch_bytes, size)
+        self._no_room.append((batch, slot, size))
+        self._give_room()
+
+    def _give_room(self) -> None:
+        while self._no_room:
+            batch, slot, size = self._no_room[0]
+            if not self._pool.make_room(slot, size, self._forget_slot):
+                break
+            self._no_room.popleft()
+            self._send(batch, slot)
+        if self._no_room and len(self._no_room) == len(self._asked):
+            raise FastDataError(
+                f"a batch takes {self._no_room[0][2] / 1e6:.3g} MB, but only "
+                f"{self._budget.free_bytes / 1e6:.3g} MB are left of the "
+                f"{self._budget.total_bytes / 1e6:.3g} MB that batches of this process may take. "
+                "Use a smaller batch_size, keep fewer batches, or give the process more memory."
+            )
+
+    def _forget_slot(self, slot: Slot) -> None:
+        if self._nursery is not None and not slot.is_new:
+            self._nursery.channel.send(DropSlot(slot.number))
+
+
+MakeTensor = Callable[[int, torch.dtype, Sequence[int]], torch.Tensor]
+
+
+def _copied(
+    mapping: Mapping, offset: int, dtype: torch.dtype, shape: Sequence[int]
+) -> torch.Tensor:
+    return mapping.tensor(offset, dtype, shape).clone()
+
+
+def _rows(result: WrittenRows, batch_size: int, tensor: MakeTensor) -> Any:
+    layout = layout_of(result.layout)
+    texts = iter(result.texts)
+    leaves = [
+        tensor(offset, column.dtype, (batch_size, *column.shape))
+        if column.kind == "rows"
+        else column.collected(next(texts))
+        for column, offset in zip(
+            layout.columns, layout.place(batch_size).offsets, strict=True
+        )
+    ]
+    return layout.build(leaves)
+
+
+def _tree(result: PackedTree, tensor: MakeTensor) -> Any:
+    leaves: list[Any] = []
+    for leaf in result.leaves:
+        if leaf.stride is None:
+            made = tensor(leaf.offset, leaf.dtype, leaf.shape)
+        else:
+            made = shaped(tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf)
+        leaves.append(made.numpy() if leaf.is_array else made)
+    return unpack(result.pickled, leaves)

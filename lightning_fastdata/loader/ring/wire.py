@@ -1,0 +1,163 @@
+"""Messages between the processes of a ring, with descriptors, over Unix sockets.
+
+There is no lock and no thread anywhere: a process that is killed while it writes leaves half a
+message, which its reader sees as the end of the connection.
+"""
+
+import os
+import pickle
+import select
+import socket
+import struct
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+_HEAD = struct.Struct("<QB")  # bytes of the message, descriptors that travel with it
+_AT_ONCE = 64 * 1024  # bytes asked of a socket in one call; more would be mapped anew each time
+_DESCRIPTORS = 64  # more than ever wait at once in one read: one comes with each new slot
+
+_open: weakref.WeakSet["Channel"] = weakref.WeakSet()
+
+
+class Channel:
+    """One end of a connection; each message is a picklable value and some descriptors.
+
+    Args:
+        end: A connected stream socket, owned from now on.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._read = bytearray()
+        self._descriptors: deque[int] = deque()
+        self._unsent: deque[tuple[memoryview, Sequence[int]]] = deque()
+        _open.add(self)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once closed."""
+        return self._end.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a posted message waits for room in the socket."""
+        return bool(self._unsent)
+
+    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, waiting for room.
+
+        Raises:
+            OSError: If the other end is gone.
+        """
+        self.post(message, descriptors)
+        while self._unsent:
+            select.select([], [self._end], [])
+            self.flush()
+
+    def post(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        """Send as much as there is room for now; ``flush`` sends the rest."""
+        payload = pickle.dumps(message, protocol=5)
+        frame = _HEAD.pack(len(payload), len(descriptors)) + payload
+        self._unsent.append((memoryview(frame), descriptors))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is room for, and never wait."""
+        while self._unsent:
+            frame, descriptors = self._unsent[0]
+            try:
+                if descriptors:
+                    sent = socket.send_fds(self._end, [frame], descriptors, socket.MSG_DONTWAIT)
+                else:
+                    sent = self._end.send(frame, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if sent == len(frame):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = (frame[sent:], ())
+
+    def receive(self, timeout_s: float | None = None) -> tuple[Any, list[int]]:
+        """Wait for the next message.
+
+        Returns:
+            The message and its descriptors, which the caller owns.
+
+        Raises:
+            EOFError: If the other end was closed.
+            TimeoutError: If nothing came within ``timeout_s``.
+        """
+        while True:
+            found = self._next_read()
+            if found is not None:
+                return found
+            if timeout_s is not None and not select.select([self._end], [], [], timeout_s)[0]:
+                raise TimeoutError
+            self._fill(0)
+
+    def receive_ready(self) -> list[tuple[Any, list[int]]]:
+        """Give the messages that have come, without waiting.
+
+        Raises:
+            EOFError: If the other end was closed and every message has been given.
+        """
+        try:
+            self._fill(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        messages = []
+        while (found := self._next_read()) is not None:
+            messages.append(found)
+        return messages
+
+    def _fill(self, flags: int) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._end, _AT_ONCE, _DESCRIPTORS, flags)
+        except ConnectionResetError:  # it died with messages of ours unread
+            data, descriptors = b"", []
+        self._descriptors.extend(descriptors)
+        if not data:
+            raise EOFError
+        self._read += data
+
+    def _next_read(self) -> tuple[Any, list[int]] | None:
+        if len(self._read) < _HEAD.size:
+            return None
+        size, count = _HEAD.unpack_from(self._read)
+        end = _HEAD.size + size
+        if len(self._read) < end:
+            return None
+        with memoryview(self._read) as view, view[_HEAD.size : end] as payload:
+            message = pickle.loads(payload)
+        del self._read[:end]
+        return message, [self._descriptors.popleft() for _ in range(count)]
+
+    def end_sending(self) -> None:
+        """Tell the other end that nothing more will come; receiving goes on."""
+        try:
+            self._end.shutdown(socket.SHUT_WR)
+        except OSError:  # the other end is gone already
+            pass
+
+    def close(self) -> None:
+        """Close this end and what came with unread messages. May be called twice."""
+        self._end.close()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+def pair() -> tuple[Channel, socket.socket]:
+    """Make two connected ends: one for this process, one for a child to wrap in a ``Channel``."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return Channel(own), other
+
+
+def _close_inherited() -> None:
+    # In the child of any fork, torch's workers and the user's own too: an end that a stranger holds
+    # open would hide from the other side that this process has died.
+    for channel in list(_open):
+        channel.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

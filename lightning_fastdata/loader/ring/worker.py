@@ -1,0 +1,229 @@
+"""A worker: makes what it is told to, in the slot that it is told to, until its nursery ends it."""
+
+import contextlib
+import random
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torch.utils.data._utils import worker as torch_worker
+
+from lightning_fastdata.loader.engine import Request
+from lightning_fastdata.loader.make import BatchMaker, Recipe
+from lightning_fastdata.loader.ring.arena import dumps, loads, pack
+from lightning_fastdata.loader.ring.growth import GrowthWatch
+from lightning_fastdata.loader.ring.layout import layout_of
+from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, aligned, size_of
+from lightning_fastdata.loader.ring.messages import (
+    Chunk,
+    ChunkDone,
+    DropSlot,
+    Failure,
+    NeedsRoom,
+    NeedsWhole,
+    NewSlot,
+    Result,
+    StreamEnded,
+)
+from lightning_fastdata.loader.ring.rows import NotRowsError, write_rows
+from lightning_fastdata.loader.ring.settings import RingSettings
+from lightning_fastdata.loader.ring.stream import StreamEndedError, StreamReader
+from lightning_fastdata.loader.ring.times import Stopwatch
+from lightning_fastdata.loader.ring.wire import Channel
+
+
+def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) -> None:
+    """Work until the channel's other end is closed.
+
+    Args:
+        channel: To the nursery.
+        recipe: What to make batches with.
+        settings: How the ring is run.
+        number: This worker's, from 0 on.
+    """
+    try:
+        _become_worker(recipe.dataset, settings, number)
+        worker = Worker(recipe, settings, number)
+    except Exception as error:  # of the user's worker_init_fn: every batch is answered with it
+        worker = _Unable(failure_of(error), number)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            message, descriptors = channel.receive()
+            if isinstance(message, Chunk):
+                channel.send(worker.answer(message))
+            elif isinstance(message, NewSlot):
+                worker.slots[message.slot] = SlotFile(descriptors[0])
+            elif isinstance(message, DropSlot) and message.slot in worker.slots:
+                worker.slots.pop(message.slot).close()
+
+
+def _become_worker(dataset: Any, settings: RingSettings, number: int) -> None:
+    """Do what torch does at the start of its own workers."""
+    torch.set_num_threads(1)
+    _seed_all(settings.seed + number)
+    info: Any = torch_worker.WorkerInfo(
+        id=number,
+        num_workers=settings.num_workers,
+        seed=settings.seed + number,
+        dataset=dataset,
+    )
+    torch_worker._worker_info = info
+    if settings.worker_init_fn is not None:
+        settings.worker_init_fn(number)
+
+
+def _seed_all(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+
+
+class Worker:
+    """Answers chunks.
+
+    Args:
+        recipe: What to make batches with.
+        settings: How the ring is run.
+        number: This worker's.
+    """
+
+    def __init__(self, recipe: Recipe, settings: RingSettings, number: int) -> None:
+        self.slots: dict[int, SlotFile] = {}
+        self._number = number
+        self._maker = BatchMaker(
+            recipe, self._allocate, restore_generators=False, stack=self._stack
+        )
+        self._stream = StreamReader(
+            recipe.dataset, settings.stream_batch_size, settings.drop_last
+        )
+        self._growth = GrowthWatch()
+        self._chunk: Chunk
+        self._within: list[Mapping] = []
+        self._used = 0
+
+    def answer(self, chunk: Chunk) -> ChunkDone:
+        """Make a chunk, and say what came of it."""
+        self._chunk, self._used = chunk, 0
+        self._within.clear()
+        watch = Stopwatch()
+        try:
+            result = self._make(chunk)
+        except _NoRoomError as error:
+            result = NeedsRoom(error.size)
+        except StreamEndedError:
+            result = StreamEnded()
+        except Exception as error:
+            result = failure_of(error)
+        samples = len(chunk.seeds) if chunk.mode in ("rows", "whole") else 1
+        times = watch.stop(self._number, samples)
+        return ChunkDone(chunk.number, chunk.first_row, result, times, self._growth.copied_bytes())
+
+    def _make(self, chunk: Chunk) -> Result:
+        if chunk.mode in ("stream", "new stream"):
+            return self._packed(self._of_stream(chunk))
+        indices = chunk.indices
+        request = Request(
+            number=chunk.number,
+            epoch=chunk.epoch,
+            indices=loads(indices) if isinstance(indices, bytes) else indices,
+            seeds=chunk.seeds,
+            batch_seed=chunk.batch_seed,
+        )
+        if chunk.mode == "rows":
+            write = partial(
+                write_rows,
+                map_size=self._map_size,
+                first_row=chunk.first_row,
+                batch_size=chunk.batch_size,
+            )
+            try:
+                return self._maker.make_samples(request, write)
+            except NotRowsError:
+                if len(request.seeds) < chunk.batch_size:
+                    return NeedsWhole()
+        return self._packed(self._maker.make(request))
+
+    def _of_stream(self, chunk: Chunk) -> Any:
+        if chunk.mode == "new stream":
+            _seed_all(int(chunk.seeds))
+            self._stream.begin(chunk.epoch)
+        return self._maker.finish(self._stream.take())
+
+    def _packed(self, batch: Any) -> Result:
+        return pack(batch, self._map_size, self._within, self._used)
+
+    def _map_size(self, size: int) -> Mapping:
+        if size > self._chunk.most_bytes:
+            raise _NoRoomError(size)
+        return self.slots[self._chunk.slot].mapped(max(1, size))
+
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        offset = aligned(self._used)
+        self._used = offset + size_of(dtype, shape)
+        self._within.append(self._map_size(self._used))
+        return self._within[-1].tensor(offset, dtype, shape)
+
+    def _stack(self, samples: Any) -> Any:
+        """Default collation, into the slot where it is plain rows."""
+        try:
+            written = write_rows(samples, self._map_size, 0, len(samples))
+        except NotRowsError:
+            with _not_in_a_worker():
+                return default_collate(samples)
+        layout = layout_of(written.layout)
+        place = layout.place(len(samples))
+        mapping = self._map_size(place.size)
+        self._within.append(mapping)
+        self._used = place.size
+        texts = iter(written.texts)
+        leaves: list[Any] = []
+        for column, offset in zip(layout.columns, place.offsets, strict=True):
+            if column.kind == "rows":
+                leaves.append(mapping.tensor(offset, column.dtype, (len(samples), *column.shape)))
+            else:
+                leaves.append(column.collected(next(texts)))
+        return layout.build(leaves)
+
+
+class _Unable:
+    """A worker that could not start: it says so whatever it is asked."""
+
+    def __init__(self, failure: Failure, number: int) -> None:
+        self.slots: dict[int, SlotFile] = {}
+        self._failure, self._number = failure, number
+
+    def answer(self, chunk: Chunk) -> ChunkDone:
+        times = Stopwatch().stop(self._number, 0)
+        return ChunkDone(chunk.number, chunk.first_row, self._failure, times, None)
+
+
+class _NoRoomError(Exception):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def failure_of(error: Exception) -> Failure:
+    """Make an exception fit to be sent, traceback and all."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickled = dumps(error)
+        if type(error).__module__ != "__main__":  # whose classes only the loop's process may have
+            loads(pickled)
+    except Exception:  # its class refuses in its own way; then name and traceback have to do
+        return Failure(None, type(error).__name__, text)
+    return Failure(pickled, type(error).__name__, text)
+
+
+@contextlib.contextmanager
+def _not_in_a_worker() -> Iterator[None]:
+    """Let torch collate into ordinary memory: it would make a shared segment for each tensor."""
+    info, torch_worker._worker_info = torch_worker._worker_info, None
+    try:
+        yield
+    finally:
+        torch_worker._worker_info = info

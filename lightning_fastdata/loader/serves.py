@@ -1,0 +1,32 @@
+"""Whether the ring can serve here, and how its processes are started."""
+
+import multiprocessing
+import os
+import sys
+from typing import Any
+
+from lightning_fastdata.plan import StartMethod
+
+METHODS: tuple[StartMethod, ...] = ("fork", "forkserver", "spawn")
+
+
+def ring_problem() -> str | None:
+    """Say why this system cannot run a ring; ``None`` where it can."""
+    if sys.platform != "linux":
+        return f"the ring needs Linux, and this is {sys.platform}"
+    try:
+        os.close(os.memfd_create("lightning_fastdata_trial"))
+    except (AttributeError, OSError) as error:
+        return f"the system gives no anonymous shared memory (memfd_create: {error})"
+    return None
+
+
+def start_method_of(context: Any) -> StartMethod:
+    """The start method of DataLoader's ``multiprocessing_context``; the system's where it is none.
+
+    A ring starts a fresh interpreter both for ``"forkserver"`` and for ``"spawn"``.
+    """
+    if context is None:
+        context = multiprocessing.get_context()
+    method: StartMethod = context if isinstance(context, str) else context.get_start_method()
+    return method
