@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from lightning_fastdata.loader.ring.messages import (
+    SEED_BYTES,
     BatchDone,
     Chunk,
     ChunkDone,
@@ -84,13 +85,13 @@ class Jobs:
     def _cuts(self, batch: Chunk, num_workers: int) -> list[Chunk]:
         size = batch.batch_size
         rows = self._rows_a_chunk(size, num_workers)
-        if batch.mode != "rows" or isinstance(batch.indices, bytes) or rows >= size:
+        if batch.mode != "rows" or batch.are_keys or rows >= size:
             return [batch]
         return [
             batch._replace(
                 first_row=row,
-                indices=batch.indices[row : row + rows],
-                seeds=batch.seeds[row : row + rows],
+                indices=batch.indices[row * SEED_BYTES : (row + rows) * SEED_BYTES],
+                seeds=batch.seeds[row * SEED_BYTES : (row + rows) * SEED_BYTES],
             )
             for row in range(0, size, rows)
         ]

@@ -1,13 +1,16 @@
 """What the processes of a ring say to each other.
 
-Named tuples, because they are pickled for every batch and dataclasses take five times as long.
+Named tuples and bytes, because they are pickled for every batch, where dataclasses and arrays take
+five times as long.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lightning_fastdata.loader.ring.arena import PackedTree
 from lightning_fastdata.loader.ring.rows import WrittenRows
 from lightning_fastdata.loader.ring.times import ChunkTimes
+
+SEED_BYTES = 8  # of one sample; an index takes as much
 
 Mode = Literal["rows", "whole", "stream", "new stream"]
 """``rows``: written in place, perhaps by several workers; ``whole``: made by one worker;
@@ -42,10 +45,11 @@ class Chunk(NamedTuple):
     """What the batch may take of its slot."""
     mode: Mode
     epoch: int
-    indices: Any
-    """``(B,)`` int64, or pickled keys, which only a worker looks at."""
-    seeds: Any
-    """``(B,)`` uint64; for a new stream the seed of its worker."""
+    indices: bytes
+    """int64 each; or pickled keys, which only a worker looks at."""
+    are_keys: bool
+    seeds: bytes
+    """uint64 each; one for a new stream."""
     batch_seed: int
     first_row: int
     batch_size: int

@@ -132,14 +132,16 @@ class RingEngine:
 
     def _chunk_of(self, request: Request) -> Chunk:
         indices: Any = request.indices
+        are_keys = not isinstance(indices, np.ndarray)
         return Chunk(
             number=request.number,
             slot=0,
             most_bytes=0,
             mode=self._mode,
             epoch=request.epoch,
-            indices=indices if isinstance(indices, np.ndarray) else dumps(indices),
-            seeds=request.seeds,
+            indices=dumps(indices) if are_keys else indices.astype(np.int64).tobytes(),
+            are_keys=are_keys,
+            seeds=request.seeds.tobytes(),
             batch_seed=request.batch_seed,
             first_row=0,
             batch_size=len(request.seeds),

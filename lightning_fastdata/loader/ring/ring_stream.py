@@ -7,7 +7,7 @@ from typing import Any
 from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
-from lightning_fastdata.loader.ring.messages import Chunk
+from lightning_fastdata.loader.ring.messages import SEED_BYTES, Chunk
 from lightning_fastdata.loader.ring.ring import Ring, RingBatch
 from lightning_fastdata.loader.ring.ring_engine import IN_USE, can_pin, timed_out
 from lightning_fastdata.loader.ring.settings import RingSettings
@@ -108,8 +108,9 @@ class RingStream:
             most_bytes=0,
             mode="stream" if worker in course.begun else "new stream",
             epoch=epoch,
-            indices=None,
-            seeds=seed + worker,
+            indices=b"",
+            are_keys=False,
+            seeds=((seed + worker) % 2**64).to_bytes(SEED_BYTES, "little"),
             batch_seed=0,
             first_row=0,
             batch_size=1,

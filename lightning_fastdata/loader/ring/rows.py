@@ -12,7 +12,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from lightning_fastdata.loader.ring.layout import Layout, Node, class_at, layout_of
 from lightning_fastdata.loader.ring.memory import Mapping
 
-FLUSH_BYTES = 256 * 1024  # rows are written while the samples are still in the core's cache
+FLUSH_BYTES = 2 * 2**20  # rows are written together: a call for each takes a third longer
 FLUSH_ROWS = 64
 _KEYS = (str, int, bool, bytes, type(None))  # those whose text says all of them
 _STOCK_COLLATION = frozenset(default_collate_fn_map)

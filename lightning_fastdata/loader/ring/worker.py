@@ -20,6 +20,7 @@ from lightning_fastdata.loader.ring.growth import GrowthWatch
 from lightning_fastdata.loader.ring.layout import layout_of
 from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, aligned, size_of
 from lightning_fastdata.loader.ring.messages import (
+    SEED_BYTES,
     Chunk,
     ChunkDone,
     DropSlot,
@@ -119,7 +120,7 @@ class Worker:
             result = StreamEnded()
         except Exception as error:
             result = failure_of(error)
-        samples = len(chunk.seeds) if chunk.mode in ("rows", "whole") else 1
+        samples = len(chunk.seeds) // SEED_BYTES
         times = watch.stop(self._number, samples)
         return ChunkDone(chunk.number, chunk.first_row, result, times, self._growth.copied_bytes())
 
@@ -130,8 +131,8 @@ class Worker:
         request = Request(
             number=chunk.number,
             epoch=chunk.epoch,
-            indices=loads(indices) if isinstance(indices, bytes) else indices,
-            seeds=chunk.seeds,
+            indices=loads(indices) if chunk.are_keys else np.frombuffer(indices, np.int64),
+            seeds=np.frombuffer(chunk.seeds, np.uint64),
             batch_seed=chunk.batch_seed,
         )
         if chunk.mode == "rows":
@@ -150,7 +151,7 @@ class Worker:
 
     def _of_stream(self, chunk: Chunk) -> Any:
         if chunk.mode == "new stream":
-            _seed_all(int(chunk.seeds))
+            _seed_all(int.from_bytes(chunk.seeds, "little"))
             self._stream.begin(chunk.epoch)
         return self._maker.finish(self._stream.take())
 
