@@ -3,11 +3,9 @@
 import multiprocessing
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 from lightning_fastdata.plan import StartMethod
-
-METHODS: tuple[StartMethod, ...] = ("fork", "forkserver", "spawn")
 
 
 def ring_problem() -> str | None:
@@ -28,5 +26,5 @@ def start_method_of(context: Any) -> StartMethod:
     """
     if context is None:
         context = multiprocessing.get_context()
-    method: StartMethod = context if isinstance(context, str) else context.get_start_method()
-    return method
+    method: Any = context if isinstance(context, str) else context.get_start_method()
+    return cast(StartMethod, method)

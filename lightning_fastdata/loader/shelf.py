@@ -6,8 +6,8 @@ from typing import Any
 from lightning_fastdata.loader.engine import Engine, Stream
 from lightning_fastdata.loader.inline import InlineEngine
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.torch_engine import StreamLoader, TorchEngine, WorkerSettings
 from lightning_fastdata.loader.serves import start_method_of
+from lightning_fastdata.loader.torch_engine import StreamLoader, TorchEngine, WorkerSettings
 from lightning_fastdata.plan import LoaderPlan
 
 
@@ -61,12 +61,11 @@ class EngineShelf:
             return
         if failed or (self._plan.num_workers and not self._plan.persistent_workers):
             lent.close()
-        if lent in self._lent_streams:
-            self._lent_streams.remove(lent)
-            self._idle_streams.append(lent)
-        else:
-            self._lent.remove(lent)
-            self._idle.append(lent)
+        both: Any = ((self._lent, self._idle), (self._lent_streams, self._idle_streams))
+        for out, back in both:
+            if lent in out:
+                out.remove(lent)
+                back.append(lent)
 
     def take_stream(
         self, settings: WorkerSettings, batch_size: int | None, drop_last: bool

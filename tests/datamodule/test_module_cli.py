@@ -57,7 +57,7 @@ def test_a_config_file_fixes_how_to_load(cli: Any, model: Any) -> None:
     ran = run(cli, model, f"--config={HERE / 'fixed_workers.yaml'}")
 
     assert ran.datamodule.resolved_settings()["train"] == {
-        "engine": "torch",
+        "engine": "ring",
         "num_workers": 1,
         "pin_memory": False,
         "prefetch_factor": 3,

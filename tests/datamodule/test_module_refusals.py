@@ -21,7 +21,7 @@ LIGHTNING_SAYS_WHOSE_HOOK = pytest.mark.filterwarnings(
         ({"eval_batch_size": -1}, "batch_size=-1, wanted a whole number of 1"),
         ({"num_workers": -1}, "num_workers=-1, wanted 0 or more"),
         ({"num_workers": "many"}, "num_workers='many', wanted 0 or more"),
-        ({"engine": "ring"}, "engine='ring', wanted"),
+        ({"engine": "rings"}, "engine='rings', wanted"),
         ({"engine": "inline", "num_workers": 2}, 'engine="inline" with num_workers=2'),
         ({"val_fraction": 0}, "val_fraction=0 with val_dataset=None, wanted a number"),
         ({"val_fraction": 1.5}, "val_fraction=1.5 with val_dataset=None, wanted a number"),

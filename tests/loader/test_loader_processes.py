@@ -28,8 +28,8 @@ def workers_of(loader: Any) -> set[int]:
 
 
 def alive(numbers: set[int]) -> set[int]:
-    children = {child.pid for child in psutil.Process().children() if child.is_running()}
-    return numbers & children
+    children = psutil.Process().children(recursive=True)
+    return numbers & {child.pid for child in children if child.is_running()}
 
 
 def drop(loader: FastDataLoader) -> None:
@@ -56,7 +56,7 @@ def test_no_process_outlives_its_loader(
     when: str, end: Callable[[FastDataLoader], None], data: Any
 ) -> None:
     loader = loader_of(data, num_workers=1)
-    before = set(psutil.Process().children())
+    before = set(psutil.Process().children(recursive=True))
 
     batches = iter(loader)
     for _ in range({"before": 0, "half way": 2, "after": 10}[when]):
@@ -64,7 +64,7 @@ def test_no_process_outlives_its_loader(
     end(loader)
     del batches, loader
 
-    assert set(psutil.Process().children()) <= before
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_a_pass_that_is_closed_half_way_leaves_no_process() -> None:
@@ -147,7 +147,7 @@ def test_without_workers_this_process_makes_the_batches() -> None:
 def test_a_number_of_workers_is_kept() -> None:
     loader = FastDataLoader(TensorDataset(torch.arange(4)), num_workers=1)
 
-    assert (loader.plan.engine, loader.num_workers) == ("torch", 1)
+    assert (loader.plan.engine, loader.num_workers) == ("ring", 1)
     assert loader.plan.reasons["num_workers"] == "fixed by the user"
 
 

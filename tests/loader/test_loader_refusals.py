@@ -70,9 +70,10 @@ def test_more_workers_than_any_machine_can_use_are_refused() -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"engine": "ring"}, "engine='ring', wanted"),
+        ({"engine": "rings"}, "engine='rings', wanted"),
         ({"engine": "inline", "num_workers": 2}, 'engine="inline" with num_workers=2, wanted'),
         ({"engine": "torch", "num_workers": 0}, 'engine="torch" with num_workers=0, wanted'),
+        ({"engine": "ring", "num_workers": 0}, 'engine="ring" with num_workers=0, wanted'),
         ({"prefetch_factor": 2, "num_workers": 0}, "prefetch_factor=2 with num_workers=0, wanted"),
         ({"prefetch_factor": 0, "num_workers": 2}, "prefetch_factor=0 with num_workers=2, wanted"),
         ({"seed": -1, "num_workers": 0}, "seed=-1, wanted 0 or more"),

@@ -35,13 +35,14 @@ SITUATIONS = st.builds(
     is_stream=st.booleans(),
     step_time_s=st.none() | st.floats(1e-5, 100),
     max_stall_fraction=st.floats(0, 1),
+    ring_problem=st.none() | st.just("this is a toaster"),
 )
 
 
 @st.composite
 def wishes_of(draw: Any, /, **fixed: Any) -> Wishes:
     workers = fixed.get("num_workers", draw(st.just("auto") | st.integers(0, 9)))
-    allowed = {"auto": ["auto", "inline", "torch"], 0: ["auto", "inline"]}
+    allowed = {"auto": ["auto", "inline", "torch"], 0: ["auto", "inline"]}  # "ring" may be refused
     return Wishes(
         num_workers=workers,
         engine=draw(st.sampled_from(allowed.get(workers, ["auto", "torch"]))),
@@ -84,7 +85,8 @@ def test_every_plan_is_consistent_and_says_why(
 
     explained = {"engine", "num_workers", "pin_memory"}
     if plan.num_workers:
-        assert (plan.engine, plan.prefetch_batches >= plan.num_workers) == ("torch", True)
+        of_workers = "torch" if wishes.engine == "torch" or situation.ring_problem else "ring"
+        assert (plan.engine, plan.prefetch_batches >= plan.num_workers) == (of_workers, True)
         explained |= {"prefetch_batches", "persistent_workers"}
     else:
         assert (plan.engine, plan.prefetch_batches) == ("inline", 0)
@@ -146,7 +148,7 @@ def test_chosen_workers_keep_up_with_the_step_where_there_are_cores(
 def test_batches_in_flight_fit_into_half_of_the_memory_that_is_free(
     size_bytes: int, free_bytes: int, cores: int, where: str
 ) -> None:
-    limits: dict[str, Any] = {where: free_bytes}
+    limits: dict[str, Any] = {where: free_bytes, "ring_problem": "this is a toaster"}
 
     plan = plan_of(Situation(cores=cores, **limits), facts(10**10, size_bytes))
 
@@ -160,7 +162,9 @@ def test_batches_in_flight_fit_into_half_of_the_memory_that_is_free(
 def test_little_memory_first_takes_prefetching_then_workers(
     fits: int, workers: int, prefetch_batches: int
 ) -> None:
-    situation = Situation(cores=5, shm_free_bytes=fits * 2 * 10**6)
+    situation = Situation(
+        cores=5, shm_free_bytes=fits * 2 * 10**6, ring_problem="this is a toaster"
+    )
 
     plan = plan_of(situation, facts(10**10, 10**6))
 
@@ -171,7 +175,29 @@ def test_little_memory_first_takes_prefetching_then_workers(
         assert "--shm-size" in plan.reasons["num_workers"]
 
 
-@given(wall_ns=st.integers(0, 299_000), size_bytes=st.integers(0, 10**9), cores=st.integers(2, 64))
+def test_a_ring_may_use_what_dev_shm_does_not_have() -> None:
+    situation = Situation(cores=5, shm_free_bytes=0, memory_available_bytes=10**9)
+
+    plan = plan_of(situation, facts(10**10, 10**6))
+
+    assert (plan.engine, plan.num_workers, plan.prefetch_batches) == ("ring", 4, 8)
+
+
+def test_a_ring_that_cannot_serve_is_refused_where_it_was_asked_for() -> None:
+    situation = Situation(cores=5, ring_problem="this is a toaster")
+
+    with pytest.raises(SettingsError, match='^engine="ring", but this is a toaster'):
+        plan_of(situation, None, engine="ring")
+
+
+def test_torch_steps_in_where_the_ring_cannot_serve_and_the_plan_says_why() -> None:
+    plan = plan_of(Situation(cores=5, ring_problem="this is a toaster"), None)
+
+    assert plan.engine == "torch"
+    assert "this is a toaster" in plan.reasons["engine"]
+
+
+@given(wall_ns=st.integers(0, 149_000), size_bytes=st.integers(0, 10**9), cores=st.integers(2, 64))
 def test_what_costs_less_to_make_than_to_hand_over_is_made_inline(
     wall_ns: int, size_bytes: int, cores: int
 ) -> None:
@@ -226,10 +252,11 @@ def test_asking_for_workers_gets_one_even_where_none_pays() -> None:
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"engine": "ring"}, "engine='ring', wanted"),
+        ({"engine": "rings"}, "engine='rings', wanted"),
         ({"num_workers": -1}, "num_workers=-1, wanted"),
         ({"engine": "inline", "num_workers": 1}, 'engine="inline" with num_workers=1, wanted'),
         ({"engine": "torch", "num_workers": 0}, 'engine="torch" with num_workers=0, wanted'),
+        ({"engine": "ring", "num_workers": 0}, 'engine="ring" with num_workers=0, wanted'),
         ({"prefetch_factor": 2, "num_workers": 0}, "prefetch_factor=2 with num_workers=0, wanted"),
     ],
     ids=str,

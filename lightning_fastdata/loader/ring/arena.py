@@ -8,7 +8,6 @@ import io
 import pickle
 import types
 from collections.abc import Sequence
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +73,9 @@ def pack(tree: Any, map_size: MapSize, within: Sequence[Mapping], used: int) -> 
         leaves.append(leaf)
     mapping = map_size(used)
     for value, leaf in moves:
-        place = shaped(mapping.tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf)
+        place = shaped(
+            mapping.tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf
+        )
         if leaf.is_array:
             np.copyto(place.numpy(), value)
         else:
@@ -126,7 +127,9 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
         if kind is Tensor or kind is np.ndarray:
-            if self._found is None or not (_is_plain(value) if kind is Tensor else _is_large(value)):
+            if self._found is None or not (
+                _is_plain(value) if kind is Tensor else _is_large(value)
+            ):
                 return None
             number = self._numbers.get(id(value))
             if number is None:
@@ -177,7 +180,13 @@ _NOT_TORCH = {np.dtype(np.longdouble).str, np.dtype(np.clongdouble).str}
 def _leaf_at(value: Any, offset: int) -> Leaf:
     if isinstance(value, Tensor):
         stride = None if value.is_contiguous() else _dense_stride(value)
-        return Leaf(offset=offset, dtype=value.dtype, shape=tuple(value.shape), stride=stride, is_array=False)
+        return Leaf(
+            offset=offset,
+            dtype=value.dtype,
+            shape=tuple(value.shape),
+            stride=stride,
+            is_array=False,
+        )
     dtype = torch.from_numpy(np.empty(0, value.dtype)).dtype
     return Leaf(offset=offset, dtype=dtype, shape=value.shape, stride=None, is_array=True)
 

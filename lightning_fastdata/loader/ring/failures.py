@@ -14,7 +14,7 @@ from lightning_fastdata.loader.ring.messages import Failure, MemoryGrew, WorkerD
 WORTH_A_WARNING = 0.05  # guess: share of this machine's memory that copies may take in silence
 
 
-class _WorkerTraceback(Exception):
+class _WorkerTracebackError(Exception):
     """The cause of an error that came from a worker: shows where it was raised there."""
 
     def __init__(self, text: str) -> None:
@@ -29,7 +29,7 @@ def raise_failure(failure: Failure) -> NoReturn:
             f"Its traceback was:\n{failure.text}"
         )
     error: Exception = loads(failure.pickled)
-    raise error from _WorkerTraceback(failure.text)
+    raise error from _WorkerTracebackError(failure.text)
 
 
 def worker_error(died: WorkerDied) -> WorkerError:

@@ -21,7 +21,7 @@ class GrowthWatch:
         self._next_s = time.monotonic() + _FIRST_S
 
     def copied_bytes(self) -> int | None:
-        """Memory that was shared at the start and is no more; ``None`` if it is not time to look."""
+        """Memory shared at the start and no more; ``None`` where it is not time to look."""
         if self._shared_at_start is None or time.monotonic() < self._next_s:
             return None
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
@@ -31,12 +31,14 @@ class GrowthWatch:
 
 
 def _shared_bytes() -> int | None:
-    """Anonymous memory that other processes have as well; ``None`` where the kernel does not say."""
+    """Anonymous memory that others have as well; ``None`` where the kernel does not say."""
     try:
         lines = _ROLLUP.read_text().splitlines()[1:]
     except OSError:
         return None
-    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    kilobytes = {
+        name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)
+    }
     if "Anonymous" not in kilobytes:
         return None
     return (kilobytes["Anonymous"] - kilobytes["Private_Dirty"]) * 1024

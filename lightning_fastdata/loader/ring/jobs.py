@@ -1,5 +1,6 @@
 """What the nursery knows of the batches under way: their chunks, and what came of each."""
 
+import itertools
 import math
 import time
 from collections import deque
@@ -124,5 +125,6 @@ def _together(job: _Job) -> Result:
     rows = [part.result for part in parts if isinstance(part.result, WrittenRows)]
     if any(part.layout != rows[0].layout for part in rows):
         return NeedsWhole()  # collating them all in one place names the sample that differs
-    texts = [sum(column, []) for column in zip(*(part.texts for part in rows), strict=True)]
+    columns = zip(*(part.texts for part in rows), strict=True)
+    texts = [list(itertools.chain.from_iterable(column)) for column in columns]
     return WrittenRows(rows[0].layout, texts)

@@ -43,9 +43,7 @@ class Loan:
         reader: The thread that takes batches: CUDA work that reads them is on its current stream.
     """
 
-    def __init__(
-        self, slot: Any, mapping: Mapping, returned: deque[Returned], reader: int
-    ) -> None:
+    def __init__(self, slot: Any, mapping: Mapping, returned: deque[Returned], reader: int) -> None:
         self._slot, self._mapping, self._returned = slot, mapping, returned
         self._reader, self._process = reader, os.getpid()
         self._events: dict[int, Any] = {}

@@ -18,7 +18,7 @@ def pin(mapping: Mapping) -> str | None:
     Returns:
         ``None``, or why the driver refused.
     """
-    error = torch.cuda.cudart().cudaHostRegister(mapping.address, mapping.size, 0)
+    error = _runtime().cudaHostRegister(mapping.address, mapping.size, 0)
     if int(error) != 0:
         return f"cudaHostRegister of {mapping.size / 1e6:.3g} MB gave {error}"
     mapping.pinned(partial(_unpin, os.getpid()))
@@ -28,7 +28,11 @@ def pin(mapping: Mapping) -> str | None:
 def _unpin(process: int, address: int) -> None:
     # A forked child has the mapping too, but only its parent has a CUDA context to unpin it in.
     if os.getpid() == process:
-        torch.cuda.cudart().cudaHostUnregister(address)
+        _runtime().cudaHostUnregister(address)
+
+
+def _runtime() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch left it untyped
 
 
 def take_event() -> Any:
@@ -36,7 +40,7 @@ def take_event() -> Any:
     try:
         return _spare_events.popleft()
     except IndexError:
-        return torch.cuda.Event()
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch left it untyped
 
 
 def put_event(event: Any) -> None:

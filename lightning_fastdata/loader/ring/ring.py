@@ -120,10 +120,13 @@ class Ring:
                 raise worker_error(message)
             elif isinstance(message, Failure):
                 raise_failure(message)
-            elif isinstance(message, MemoryGrew) and not self._warned_of_copies:
-                if is_worth_a_warning(message):
-                    self._warned_of_copies = True
-                    warn_of_copies(message)
+            elif isinstance(message, MemoryGrew):
+                self._warn_once(message)
+
+    def _warn_once(self, grew: MemoryGrew) -> None:
+        if not self._warned_of_copies and is_worth_a_warning(grew):
+            self._warned_of_copies = True
+            warn_of_copies(grew)
 
     def resize(self, num_workers: int) -> None:
         """Have this many workers from now on; chunks under way are finished."""
@@ -200,7 +203,7 @@ class Ring:
         # Never the first batch: it is waited for, and a pageable copy of it is sooner done.
         if not self._pin_memory or mapping.is_pinned or not self._delivered or self._refused_pin:
             return
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch left it untyped
             self._refused_pin = pin(mapping)
             if self._refused_pin:
                 warnings.warn(
@@ -252,9 +255,7 @@ def _rows(result: WrittenRows, batch_size: int, tensor: MakeTensor) -> Any:
         tensor(offset, column.dtype, (batch_size, *column.shape))
         if column.kind == "rows"
         else column.collected(next(texts))
-        for column, offset in zip(
-            layout.columns, layout.place(batch_size).offsets, strict=True
-        )
+        for column, offset in zip(layout.columns, layout.place(batch_size).offsets, strict=True)
     ]
     return layout.build(leaves)
 
@@ -265,6 +266,8 @@ def _tree(result: PackedTree, tensor: MakeTensor) -> Any:
         if leaf.stride is None:
             made = tensor(leaf.offset, leaf.dtype, leaf.shape)
         else:
-            made = shaped(tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf)
+            made = shaped(
+                tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf
+            )
         leaves.append(made.numpy() if leaf.is_array else made)
     return unpack(result.pickled, leaves)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from lightning_fastdata.loader.ring.layout import Layout, Node, class_at, layout_of
+from lightning_fastdata.loader.ring.layout import Node, class_at, layout_of
 from lightning_fastdata.loader.ring.memory import Mapping
 
 FLUSH_BYTES = 2 * 2**20  # rows are written together: a call for each takes a third longer

@@ -4,6 +4,7 @@ There is no lock and no thread anywhere: a process that is killed while it write
 message, which its reader sees as the end of the connection.
 """
 
+import contextlib
 import os
 import pickle
 import select
@@ -135,10 +136,8 @@ class Channel:
 
     def end_sending(self) -> None:
         """Tell the other end that nothing more will come; receiving goes on."""
-        try:
+        with contextlib.suppress(OSError):  # the other end may be gone already
             self._end.shutdown(socket.SHUT_WR)
-        except OSError:  # the other end is gone already
-            pass
 
     def close(self) -> None:
         """Close this end and what came with unread messages. May be called twice."""

@@ -49,7 +49,7 @@ def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) 
     """
     try:
         _become_worker(recipe.dataset, settings, number)
-        worker = Worker(recipe, settings, number)
+        worker: Worker | _Unable = Worker(recipe, settings, number)
     except Exception as error:  # of the user's worker_init_fn: every batch is answered with it
         worker = _Unable(failure_of(error), number)
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -99,9 +99,7 @@ class Worker:
         self._maker = BatchMaker(
             recipe, self._allocate, restore_generators=False, stack=self._stack
         )
-        self._stream = StreamReader(
-            recipe.dataset, settings.stream_batch_size, settings.drop_last
-        )
+        self._stream = StreamReader(recipe.dataset, settings.stream_batch_size, settings.drop_last)
         self._growth = GrowthWatch()
         self._chunk: Chunk
         self._within: list[Mapping] = []
