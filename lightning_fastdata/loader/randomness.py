@@ -5,6 +5,7 @@ each sample costs 8 microseconds, so only those seen drawing are seeded: when an
 changed after a batch, the batch is made again with that one seeded too.
 """
 
+import contextlib
 import ctypes
 import random
 from collections.abc import Callable
@@ -76,6 +77,10 @@ _GENERATORS = (
 )
 
 
+class DrewUnseededError(Exception):
+    """A sample drew from a generator that had not been seeded for it."""
+
+
 class SeededDraws:
     """Makes batches whose random draws depend on the seeds alone.
 
@@ -89,6 +94,8 @@ class SeededDraws:
         self._seeded: tuple[_Generator, ...] = ()
         self._unseeded: tuple[_Generator, ...] = _GENERATORS
         self._glances: dict[str, Any] = {}
+        self._changed: Callable[[], tuple[_Generator, ...]] | None = None
+        self._looked = False
 
     def seed(self, seed: int) -> None:
         """Seed the generators that have been seen drawing, from a seed of 64 bits."""
@@ -101,37 +108,57 @@ class SeededDraws:
             return self._run_and_restore(make)
         if not self._glances:
             self._glances = {other.name: other.glance() for other in self._unseeded}
-        while True:
-            made = make()
-            # What is seen now is compared with after the next batch: nothing draws in between.
-            now = {other.name: other.glance() for other in self._unseeded}
-            surprises = tuple(
-                other for other in self._unseeded if now[other.name] != self._glances[other.name]
-            )
-            self._glances = now
-            if not surprises:
-                return made
-            self._see_drawing(surprises)
+        return self._until_seeded(make, self._changed_at_a_glance)
+
+    def look(self) -> None:
+        """After the very first sample: begin again at once if it drew, not after a whole batch.
+
+        Raises:
+            DrewUnseededError: If it did; ``run`` takes it.
+        """
+        if not self._looked and self._changed is not None:
+            self._looked = True
+            if self._see_drawing(self._changed()):
+                raise DrewUnseededError
 
     def _run_and_restore(self, make: Callable[[], T]) -> T:
         before = {generator.name: generator.read() for generator in _GENERATORS}
+
+        def changed() -> tuple[_Generator, ...]:
+            return tuple(
+                other
+                for other in self._unseeded
+                if not other.same(before[other.name], other.read())
+            )
+
         drew: tuple[_Generator, ...] = _GENERATORS  # an error may leave any of them changed
         try:
-            while True:
-                made = make()
-                surprises = tuple(
-                    other
-                    for other in self._unseeded
-                    if not other.same(before[other.name], other.read())
-                )
-                if not surprises:
-                    drew = self._seeded
-                    return made
-                self._see_drawing(surprises)
+            made = self._until_seeded(make, changed)
+            drew = self._seeded
+            return made
         finally:
             for generator in drew:
                 generator.put_back(before[generator.name])
 
-    def _see_drawing(self, generators: tuple[_Generator, ...]) -> None:
+    def _until_seeded(
+        self, make: Callable[[], T], changed: Callable[[], tuple[_Generator, ...]]
+    ) -> T:
+        self._changed = changed
+        try:
+            while True:
+                with contextlib.suppress(DrewUnseededError):
+                    made = make()
+                    if not self._see_drawing(changed()):
+                        return made
+        finally:
+            self._changed = None
+
+    def _changed_at_a_glance(self) -> tuple[_Generator, ...]:
+        # What is seen now is compared with after the next batch: nothing draws in between.
+        before, self._glances = self._glances, {g.name: g.glance() for g in self._unseeded}
+        return tuple(g for g in self._unseeded if self._glances[g.name] != before[g.name])
+
+    def _see_drawing(self, generators: tuple[_Generator, ...]) -> bool:
         self._seeded += generators
         self._unseeded = tuple(other for other in self._unseeded if other not in generators)
+        return bool(generators)

@@ -27,18 +27,22 @@ def arguments(question: str) -> argparse.ArgumentParser:
     return parser
 
 
-def take_turns(variants: Mapping[str, Variant], rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    variants: Mapping[str, Variant],
+    rounds: int,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, list[float]]:
     """Run the variants in turn, so that drift hits all alike.
 
     Returns:
-        Samples per second of each variant and round; the warm-up is left out.
+        Samples per second of each variant and round, by the clock; the warm-up is left out.
     """
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(WARMUP + rounds):
         for name, run in variants.items():
-            start_ns = time.perf_counter_ns()
+            start_ns = clock_ns()
             samples = run()
-            spent_ns = time.perf_counter_ns() - start_ns
+            spent_ns = clock_ns() - start_ns
             if turn >= WARMUP:
                 rates[name].append(samples / spent_ns * 1e9)
     return rates
@@ -50,7 +54,7 @@ def report(
     claims: Mapping[str, tuple[str, str, float]],
     path: Path | None,
     **details: Any,
-) -> None:
+) -> list[dict[str, Any]]:
     """Print one JSON line a variant and one a claim, and keep them all in ``path`` if given.
 
     Args:
@@ -59,6 +63,9 @@ def report(
         claims: What is claimed: a name, and (variant, compared with, ratio wanted).
         path: Where to keep the rows.
         **details: What was measured with: batch size, worker count, ...
+
+    Returns:
+        The rows.
     """
     machine = facts(read_machine(os.environ))
     rows: list[dict[str, Any]] = []
@@ -92,5 +99,11 @@ def report(
     for row in rows:
         print(json.dumps(row))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write(rows, path)
+    return rows
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Keep rows in a file, one JSON line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

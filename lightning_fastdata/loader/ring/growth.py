@@ -13,21 +13,26 @@ _FIRST_S, _LONGEST_S = 1.0, 60.0  # guess: reading the file takes about 10 ms a 
 
 
 class GrowthWatch:
-    """Measures now and then, ever more rarely."""
+    """Measures now and then, ever more rarely, from the second chunk on."""
 
     def __init__(self) -> None:
-        self._shared_at_start = _shared_bytes()
+        self._shared_at_start: int | None = None
         self._pause_s = _FIRST_S
-        self._next_s = time.monotonic() + _FIRST_S
+        self._next_s = 0.0
 
     def copied_bytes(self) -> int | None:
-        """Memory shared at the start and no more; ``None`` where it is not time to look."""
-        if self._shared_at_start is None or time.monotonic() < self._next_s:
+        """Memory that was shared at the first call and is no more; ``None`` before its time."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
             return None
+        self._next_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
-        self._next_s = time.monotonic() + self._pause_s
         shared = _shared_bytes()
-        return None if shared is None else max(0, self._shared_at_start - shared)
+        if shared is None:
+            return None
+        if self._shared_at_start is None:
+            self._shared_at_start = shared
+        return max(0, self._shared_at_start - shared)
 
 
 def _shared_bytes() -> int | None:

@@ -68,13 +68,15 @@ class Nursery:
     def serve(self) -> None:
         """Work until the training process is done or gone, and leave no worker behind."""
         try:
-            self._resize(self._num_workers)
             while os.getppid() == self._parent:
-                for key, _ in self._selector.select(LOOK_S):
+                missing = self._missing()
+                for key, _ in self._selector.select(0 if missing else LOOK_S):
                     if key.data is None:
                         self._hear_parent()
                     elif key.data.number in self._children:
                         self._hear_child(key.data)
+                if missing:  # one a turn: the first is at work while the others start
+                    self._start()
                 self._hand_out()
                 self._flush()
         except (EOFError, BrokenPipeError):
@@ -115,9 +117,10 @@ class Nursery:
 
     def _hand_out(self) -> None:
         ready = self._jobs.ready
-        for depth in range(QUEUED):
+        # While workers start, those that are there must not take what the next could begin at once.
+        for depth in range(1 if self._missing() else QUEUED):
             if not ready:
-                return
+                break
             for child in self._children.values():
                 if len(child.queued) > depth or child.retiring:
                     continue
@@ -166,11 +169,14 @@ class Nursery:
         staying = [child for child in self._children.values() if not child.retiring]
         for child in staying[num_workers:]:
             child.retiring = True
-        numbers = (number for number in itertools.count() if number not in self._children)
-        for _ in range(num_workers - len(staying)):
-            self._start(next(numbers))
 
-    def _start(self, number: int) -> None:
+    def _missing(self) -> int:
+        """How many workers there should be more."""
+        retiring = sum(child.retiring for child in self._children.values())
+        return max(0, self._num_workers + retiring - len(self._children))
+
+    def _start(self) -> None:
+        number = next(n for n in itertools.count() if n not in self._children)
         channel, end = pair()
         recipe, settings = self._recipe, self._settings
         pid = fork_into(lambda own: work(own, recipe, settings, number), end, dies_with_parent=True)

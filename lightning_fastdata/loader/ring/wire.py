@@ -31,6 +31,8 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._hangup = select.poll()
+        self._hangup.register(end, select.POLLRDHUP)
         self._read = bytearray()
         self._descriptors: deque[int] = deque()
         self._unsent: deque[tuple[memoryview, Sequence[int]]] = deque()
@@ -133,6 +135,10 @@ class Channel:
             message = pickle.loads(payload)
         del self._read[:end]
         return message, [self._descriptors.popleft() for _ in range(count)]
+
+    def is_ending(self) -> bool:
+        """Whether the other end will send nothing more, though messages may still wait here."""
+        return bool(self._hangup.poll(0))
 
     def end_sending(self) -> None:
         """Tell the other end that nothing more will come; receiving goes on."""

@@ -53,7 +53,7 @@ def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) 
     except Exception as error:  # of the user's worker_init_fn: every batch is answered with it
         worker = _Unable(failure_of(error), number)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
+        while not channel.is_ending():
             message, descriptors = channel.receive()
             if isinstance(message, Chunk):
                 channel.send(worker.answer(message))
@@ -103,7 +103,7 @@ class Worker:
         self._growth = GrowthWatch()
         self._chunk: Chunk
         self._within: list[Mapping] = []
-        self._used = 0
+        self._used = self._answered = 0
 
     def answer(self, chunk: Chunk) -> ChunkDone:
         """Make a chunk, and say what came of it."""
@@ -120,7 +120,10 @@ class Worker:
             result = failure_of(error)
         samples = len(chunk.seeds) // SEED_BYTES
         times = watch.stop(self._number, samples)
-        return ChunkDone(chunk.number, chunk.first_row, result, times, self._growth.copied_bytes())
+        self._answered += 1
+        # Not after the first chunk, which somebody waits for: it takes ten milliseconds.
+        copied = self._growth.copied_bytes() if self._answered > 1 else None
+        return ChunkDone(chunk.number, chunk.first_row, result, times, copied)
 
     def _make(self, chunk: Chunk) -> Result:
         if chunk.mode in ("stream", "new stream"):
