@@ -73,7 +73,8 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         worker_init_fn: Called with the worker's number in each worker.
         multiprocessing_context: How workers are started: ``fork``, ``forkserver`` or ``spawn``.
         seed: Names the run's orders, splits and random numbers, 0 or more.
-        engine: ``"inline"`` (the training process), ``"torch"`` (worker processes) or ``"auto"``.
+        engine: ``"inline"`` (the training process), ``"ring"`` (workers that write into shared
+            memory; on Linux), ``"torch"`` (torch's own workers) or ``"auto"``.
         max_stall_fraction: Share of a step (0 to 1) that may be spent waiting; fewer workers are
             taken where they reach it, once the time of a step is known.
 

@@ -185,6 +185,7 @@ class Nursery:
         self._selector.register(channel, selectors.EVENT_READ, child)
 
     def _reap(self, child: _Child) -> None:
+        os.kill(child.pid, signal.SIGKILL)  # it may have closed its end and live on; of no use then
         _, status = os.waitpid(child.pid, 0)
         self._let_go(child)
         if child.retiring and not child.queued:
@@ -205,13 +206,13 @@ class Nursery:
             child.channel.end_sending()
         self._selector.unregister(self._channel)
         deadline_s = time.monotonic() + GRACE_S
-        while self._children and time.monotonic() < deadline_s:
+        while self._selector.get_map() and time.monotonic() < deadline_s:
             for key, _ in self._selector.select(deadline_s - time.monotonic()):
                 try:
                     key.data.channel.receive_ready()
                 except EOFError:
-                    self._let_go(key.data)
-                    os.waitpid(key.data.pid, 0)
+                    self._selector.unregister(key.data.channel)
         for child in self._children.values():
             os.kill(child.pid, signal.SIGKILL)
+        for child in self._children.values():
             os.waitpid(child.pid, 0)

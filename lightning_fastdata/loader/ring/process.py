@@ -44,7 +44,8 @@ def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_p
             if os.getppid() != parent:
                 os._exit(1)
         become_helper()
-        run(Channel(end))
+        channel = Channel(end)  # its end is this process's end: only the exit may close it
+        run(channel)
         status = 0
     except BaseException:  # it must never get back to the parent's code, whatever happens
         traceback.print_exc()

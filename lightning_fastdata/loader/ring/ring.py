@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
 from lightning_fastdata.errors import FastDataError, WorkerError
 from lightning_fastdata.loader.make import Recipe
@@ -197,7 +198,11 @@ class Ring:
             self._pin(mapping)
         loan = self._pool.lend(slot, mapping)
         tensor: MakeTensor = loan.tensor if keeps else partial(_copied, mapping)
-        return _rows(result, batch.batch_size, tensor) if is_rows else _tree(result, tensor)
+        if is_rows:
+            return _rows(result, batch.batch_size, tensor)
+        data = _tree(result, tensor)
+        # Tensors on page-locked slots stay as they are; classes with a pin_memory have it called.
+        return pin_tensors(data) if self._pin_memory else data  # type: ignore[no-untyped-call]
 
     def _pin(self, mapping: Mapping) -> None:
         # Never the first batch: it is waited for, and a pageable copy of it is sooner done.
