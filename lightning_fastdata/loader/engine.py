@@ -31,6 +31,8 @@ class HostBatch:
     data: Any
     times: Sequence[Any] = ()
     """Where the time of each part of it went, where the engine knows."""
+    arrived_ns: int | None = None
+    """When its last part was there, by ``time.perf_counter_ns``; ``None`` where it is not known."""
 
 
 class Consumer(Protocol):

@@ -47,6 +47,12 @@ def _glance_at_numpy() -> Any:
     return ctypes.string_at(bits.ctypes.state_address, _MT19937_BYTES)
 
 
+def _forget_spare_normal() -> None:
+    """NumPy makes normal numbers in pairs; no glance would show that the second one was taken."""
+    state: Any = np.random.get_state(legacy=False)
+    np.random.set_state({**state, "has_gauss": 0, "gauss": 0.0})
+
+
 _MT19937_BYTES = 625 * 4  # numpy's struct mt19937_state: 624 words of key, and the place in them
 
 _GENERATORS = (
@@ -107,6 +113,7 @@ class SeededDraws:
         if self._restore:
             return self._run_and_restore(make)
         if not self._glances:
+            _forget_spare_normal()
             self._glances = {other.name: other.glance() for other in self._unseeded}
         return self._until_seeded(make, self._changed_at_a_glance)
 

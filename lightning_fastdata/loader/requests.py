@@ -100,7 +100,7 @@ def seed_of_stream(number: int, key: EpochKey) -> int:
 
 def _batch_of_keys(keys: list[Any]) -> Any:
     plain = [_plain(key) for key in keys]
-    if plain and all(type(key) is int for key in plain):
+    if plain and all(type(key) is int and -(2**63) <= key < 2**63 for key in plain):
         return np.array(plain, dtype=np.int64)
     return plain
 

@@ -28,7 +28,8 @@ class Ending:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        failed = kind is not None and issubclass(kind, Exception)
+        # A pass that is dropped has not failed; but ctrl-C may have cut anything in two.
+        failed = kind is not None and kind is not GeneratorExit
         for call in self._calls:
             call(failed)
 

@@ -186,7 +186,7 @@ def test_a_ring_may_use_what_dev_shm_does_not_have() -> None:
 def test_a_ring_that_cannot_serve_is_refused_where_it_was_asked_for() -> None:
     situation = Situation(cores=5, ring_problem="this is a toaster")
 
-    with pytest.raises(SettingsError, match='^engine="ring", but this is a toaster'):
+    with pytest.raises(SettingsError, match=r'^engine="ring", but this is a toaster'):
         plan_of(situation, None, engine="ring")
 
 

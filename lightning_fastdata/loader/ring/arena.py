@@ -136,7 +136,7 @@ class _Pickler(pickle.Pickler):
                 number = self._numbers[id(value)] = len(self._found)
                 self._found.append(value)
             return number
-        if isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__":
+        if isinstance(value, (type, types.FunctionType)) and _is_in_main(value):
             # This process may have another main module, but the loop's has the class for sure.
             return ("__main__", value.__qualname__)
         return None
@@ -149,6 +149,10 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, key: Any) -> Any:
         return self._leaves[key] if isinstance(key, int) else class_at(*key)
+
+
+def _is_in_main(value: Any) -> bool:
+    return value.__module__ == "__main__" and "<locals>" not in value.__qualname__
 
 
 def _is_plain(tensor: Tensor) -> bool:

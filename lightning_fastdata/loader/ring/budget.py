@@ -1,22 +1,28 @@
-"""How much memory all rings of this process may take for batches, together."""
+"""What the slots of all rings of this process may take, together: memory and open files."""
 
 import os
+import resource
 
 from lightning_fastdata.machine import read_machine
 
-FRACTION = 0.5  # of the memory that is free at first use; the rest is for the training itself
+MEMORY_FRACTION = (
+    0.5  # of the memory that is free at first use; the rest is for the training itself
+)
+FILES_FRACTION = 0.25  # of the files that a process may open: each slot is one in every process
 
 
 class MemoryBudget:
-    """Counts the bytes of every slot; train and validation loaders share one.
+    """Counts every slot; train and validation loaders share one budget.
 
     Args:
         total_bytes: The limit; ``None`` reads the machine when it is first asked.
+        most_slots: How many there may be; ``None`` goes by how many files a process may open.
     """
 
-    def __init__(self, total_bytes: int | None = None) -> None:
-        self._total_bytes = total_bytes
+    def __init__(self, total_bytes: int | None = None, most_slots: int | None = None) -> None:
+        self._total_bytes, self._most_slots = total_bytes, most_slots
         self.used_bytes = 0
+        self.used_slots = 0
 
     @property
     def total_bytes(self) -> int:
@@ -25,7 +31,7 @@ class MemoryBudget:
             machine = read_machine(os.environ)
             available = machine.memory_available_bytes
             # Where the system does not say, only the system itself can refuse.
-            limit = 2**62 if available is None else int(available * FRACTION)
+            limit = 2**62 if available is None else int(available * MEMORY_FRACTION)
             self._total_bytes = limit // machine.local_world_size
         return self._total_bytes
 
@@ -33,6 +39,14 @@ class MemoryBudget:
     def free_bytes(self) -> int:
         """What is left of it."""
         return max(0, self.total_bytes - self.used_bytes)
+
+    @property
+    def has_a_slot(self) -> bool:
+        """Whether one more file may be opened for a slot."""
+        most_slots = self._most_slots
+        if most_slots is None:  # asked each time: a program may change its limits
+            most_slots = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * FILES_FRACTION)
+        return self.used_slots < most_slots
 
     def charge(self, size: int) -> None:
         """Count ``size`` bytes more; fewer where it is negative."""

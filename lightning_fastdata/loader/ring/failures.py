@@ -28,7 +28,10 @@ def raise_failure(failure: Failure) -> NoReturn:
             f"a worker raised {failure.kind}, which cannot be sent between processes. "
             f"Its traceback was:\n{failure.text}"
         )
-    error: Exception = loads(failure.pickled)
+    try:
+        error: Exception = loads(failure.pickled)
+    except Exception:  # of a class of the main module, which could not be tried in the worker
+        raise_failure(failure._replace(pickled=None))
     raise error from _WorkerTracebackError(failure.text)
 
 

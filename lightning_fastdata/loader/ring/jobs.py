@@ -69,7 +69,7 @@ class Jobs:
             return None
         del self._jobs[done.number]
         times = tuple(part.times for part in job.done)
-        if job.batch.mode == "rows":
+        if isinstance(result, WrittenRows):
             self._learn(times)
         return BatchDone(done.number, result, times, time.perf_counter_ns())
 

@@ -43,6 +43,7 @@ class NurseryProcess:
     def __init__(self, recipe: Recipe, settings: RingSettings, start_method: StartMethod) -> None:
         parts = None if start_method == "fork" else _pickled(recipe, settings)
         self.channel, end = pair()
+        self._parent = os.getpid()
         self._popen: subprocess.Popen[bytes] | None = None
         if parts is None:
             self.pid = fork_into(
@@ -55,6 +56,11 @@ class NurseryProcess:
             self._popen = subprocess.Popen([sys.executable, "-c", code], pass_fds=descriptors)
             self.pid = self._popen.pid
 
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process started it; a forked child only has a copy of its parent's."""
+        return self._parent == os.getpid()
+
     def close(self) -> int:
         """End it, its workers first, within three seconds.
 
@@ -62,12 +68,7 @@ class NurseryProcess:
             Its exit status; negative is the signal that ended it.
         """
         self.channel.end_sending()
-        try:
-            while True:
-                self.channel.receive(ENDING_S)
-        except EOFError:
-            pass
-        except TimeoutError:
+        if not self.channel.drain(ENDING_S):
             os.kill(self.pid, signal.SIGKILL)  # its workers ask to be killed with it
         self.channel.close()
         if self._popen is not None:

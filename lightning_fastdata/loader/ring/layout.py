@@ -17,8 +17,9 @@ import torch
 from lightning_fastdata.loader.ring.memory import aligned, size_of
 
 Node = tuple[Any, ...]
-"""``("rows", dtype, shape)``, ``("texts", as_tuple)``, ``("list", nodes)``,
-``("dict" | "OrderedDict", ((key, node), ...))`` or ``("named", module, name, nodes)``."""
+"""``("rows", dtype, shape, class)``, ``("texts", as_tuple)``, ``("list" | "tuple", nodes)``,
+``("dict" | "OrderedDict", ((key, node), ...))`` or ``("named", module, name, nodes)``. The classes
+of the samples are in it because torch refuses, or converts, batches of unlike ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,13 +83,13 @@ class Layout:
             number = len(self.columns)
             self.columns.append(_column(node))
             return lambda leaves: leaves[number]
-        if kind == "list":
+        if kind in ("list", "tuple"):
             parts = [self._read(part) for part in node[1]]
             return lambda leaves: [part(leaves) for part in parts]
         if kind == "named":
-            made_by: Any = class_at(node[1], node[2])
             fields = [self._read(part) for part in node[3]]
-            return lambda leaves: made_by(*(part(leaves) for part in fields))
+            # Looked up each time: a notebook's cell may define the class anew.
+            return lambda leaves: class_at(node[1], node[2])(*(part(leaves) for part in fields))
         of_dict: Any = {"dict": dict, "OrderedDict": OrderedDict}[kind]
         items = [(key, self._read(part)) for key, part in node[1]]
         return lambda leaves: of_dict((key, part(leaves)) for key, part in items)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastdata.loader.ring.memory import Mapping, size_of
-from lightning_fastdata.loader.ring.pinned import take_event
+from lightning_fastdata.loader.ring.pinned import Events, record_events
 
 _NUMPY_TYPES = {
     torch.from_numpy(np.empty(0, name)).dtype: np.dtype(name).str
@@ -27,8 +27,8 @@ class Returned(NamedTuple):
     """A slot whose last reader on the host is gone."""
 
     slot: Any
-    events: Sequence[Any]
-    """CUDA events that stand after its readers on the device."""
+    events: Events
+    """They stand after its readers on the device."""
     is_ordered: bool
     """Whether the events cover all readers; else one more is needed, recorded by the loop."""
 
@@ -46,7 +46,7 @@ class Loan:
     def __init__(self, slot: Any, mapping: Mapping, returned: deque[Returned], reader: int) -> None:
         self._slot, self._mapping, self._returned = slot, mapping, returned
         self._reader, self._process = reader, os.getpid()
-        self._events: dict[int, Any] = {}
+        self._events: Events = {}
         self._is_ordered = True
 
     def tensor(self, offset: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
@@ -72,15 +72,10 @@ class Loan:
         if threading.get_ident() != self._reader or torch.cuda.is_current_stream_capturing():
             self._is_ordered = False
             return
-        stream = torch.cuda.current_stream()
-        event = self._events.get(stream.cuda_stream)
-        if event is None:
-            event = self._events[stream.cuda_stream] = take_event()
-        event.record(stream)
+        record_events(self._events)
 
     def __del__(self) -> None:
-        events = list(self._events.values())
-        self._returned.append(Returned(self._slot, events, self._is_ordered))
+        self._returned.append(Returned(self._slot, self._events, self._is_ordered))
 
 
 class _Lease:

@@ -9,8 +9,8 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,9 +30,10 @@ class Mapping:
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._unpin: Callable[[int], None] | None = None
-        self._memory = mmap.mmap(descriptor, size)
+        # Not by mmap.mmap, which keeps a descriptor of its own open for each mapping.
+        self._memory = torch.UntypedStorage.from_file(f"/proc/self/fd/{descriptor}", True, size)
         self.size = size
-        self.address: int = np.frombuffer(self._memory, np.uint8).ctypes.data
+        self.address: int = self._memory.data_ptr()
 
     @property
     def is_pinned(self) -> bool:
@@ -50,7 +51,8 @@ class Mapping:
     @cached_property
     def bytes(self) -> Tensor:
         """All of it, ``(size,)`` uint8; keeps the memory mapped."""
-        return torch.from_numpy(np.frombuffer(self._memory, np.uint8))
+        memory: Any = self._memory
+        return torch.empty(0, dtype=torch.uint8).set_(memory)
 
     def tensor(self, offset: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
         """A contiguous tensor at ``offset`` bytes; keeps the memory mapped."""

@@ -4,12 +4,15 @@ It has one thread and never touches the accelerator, so it can fork at any time,
 not held up by a training loop of busy Python, as a thread beside it would be.
 """
 
+import contextlib
 import itertools
 import os
 import selectors
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.jobs import Jobs
@@ -79,7 +82,7 @@ class Nursery:
                     self._start()
                 self._hand_out()
                 self._flush()
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             pass
         finally:
             self._end()
@@ -142,16 +145,23 @@ class Nursery:
     def _give(self, child: _Child, chunk: Chunk) -> None:
         if chunk.slot not in child.slots:
             child.slots.add(chunk.slot)
-            child.channel.post(NewSlot(chunk.slot), [self._slots[chunk.slot].descriptor])
+            self._tell(child, NewSlot(chunk.slot), [self._slots[chunk.slot].descriptor])
         child.queued.append(chunk)
-        child.channel.post(chunk)
+        self._tell(child, chunk)
+
+    def _tell(self, child: _Child, message: Any, descriptors: Sequence[int] = ()) -> None:
+        with contextlib.suppress(ConnectionError):  # it has died: that is heard, and said, soon
+            child.channel.post(message, descriptors)
 
     def _flush(self) -> None:
         """Send what is left, and be told when there is room where it does not fit."""
         channels = {self._channel: None, **{c.channel: c for c in self._children.values()}}
         for channel, child in channels.items():
             if channel.has_unsent:
-                channel.flush()
+                with contextlib.suppress(
+                    ConnectionError
+                ):  # as in `_tell`; the parent's end is heard
+                    channel.flush()
             if channel.has_unsent != (channel in self._blocked):
                 self._blocked ^= {channel}
                 writing = selectors.EVENT_WRITE if channel.has_unsent else 0
@@ -162,7 +172,7 @@ class Nursery:
         for child in self._children.values():
             if message.slot in child.slots:
                 child.slots.remove(message.slot)
-                child.channel.post(message)
+                self._tell(child, message)
 
     def _resize(self, num_workers: int) -> None:
         self._num_workers = num_workers

@@ -9,11 +9,18 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from lightning_fastdata.loader.ring.wire import Channel
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_RESET_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_parent: bool) -> int:
@@ -57,15 +64,26 @@ def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_p
 def become_helper() -> None:
     """Let go of what belongs to the training process: signals, standard input, garbage."""
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Ctrl-C reaches the whole group, but it is the training process that decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in _RESET_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
     gc.freeze()  # the collector would write to every inherited object, and so copy its page
+
+
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Hold ctrl-C back for a moment, so that what is begun is also noted."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _flush() -> None:

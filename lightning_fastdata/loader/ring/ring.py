@@ -36,22 +36,26 @@ from lightning_fastdata.loader.ring.messages import (
     WorkerDied,
 )
 from lightning_fastdata.loader.ring.pinned import pin
+from lightning_fastdata.loader.ring.process import without_interrupts
 from lightning_fastdata.loader.ring.rows import WrittenRows
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.slots import Slot, SlotPool
 from lightning_fastdata.loader.ring.times import ChunkTimes
 from lightning_fastdata.plan import StartMethod
 
-UNKNOWN_SIZE_SHARE = 4  # a first batch may take a quarter of the budget: two in flight, two in use
+LEAST_SHARES = 4  # no batch may take more than a quarter of what is left: two are in use
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RingBatch:
-    """A batch out of the ring, or the news that a stream has no more."""
+    """A batch out of the ring, or the news that there is none."""
 
     number: int
     data: Any
     ended: bool
+    """Whether its stream has no more."""
+    failure: Failure | None
+    """What making it raised; raised again when it is this batch's turn."""
     times: tuple[ChunkTimes, ...]
     arrived_ns: int
 
@@ -81,7 +85,7 @@ class Ring:
         self._recipe, self._settings, self._start_method = recipe, settings, start_method
         self._pin_memory, self._budget = pin_memory, budget
         self._working_slots = working_slots
-        self._pool = SlotPool(budget, working_slots)
+        self._pool = self._new_pool()
         self._nursery: NurseryProcess | None = None
         self._asked: dict[int, tuple[Chunk, Slot]] = {}
         self._no_room: deque[tuple[Chunk, Slot, int]] = deque()
@@ -96,6 +100,8 @@ class Ring:
 
     def ask(self, batch: Chunk) -> bool:
         """Ask for a batch; ``False`` where no slot is to be had."""
+        if self._nursery is not None and not self._nursery.is_of_this_process:
+            self.close()  # a forked child needs a nursery of its own
         slot = self._pool.take(needs_one=not self._asked)
         if slot is None:
             return False
@@ -108,7 +114,6 @@ class Ring:
         Raises:
             TimeoutError: If none came in time; the next call goes on waiting.
             FastDataError: If a worker or the nursery died, or memory does not suffice.
-            Exception: What the user's own code raised while making the batch.
         """
         self._give_room()
         while True:
@@ -133,15 +138,15 @@ class Ring:
         """Have this many workers from now on; chunks under way are finished."""
         self._settings = replace(self._settings, num_workers=num_workers)
         if self._nursery is not None:
-            self._nursery.channel.send(Resize(num_workers))
+            self._tell(Resize(num_workers))
 
     def close(self) -> None:
         """End all processes, and forget what was asked for. May be called twice."""
         nursery, self._nursery = self._nursery, None
-        if nursery is not None:
+        if nursery is not None and nursery.is_of_this_process:
             nursery.close()
         self._pool.close()
-        self._pool = SlotPool(self._budget, self._working_slots)
+        self._pool = self._new_pool()
         self._asked.clear()
         self._no_room.clear()
 
@@ -150,23 +155,34 @@ class Ring:
         try:
             return self._nursery.channel.receive(timeout_s)[0]
         except EOFError:
-            status, pid = self._nursery.close(), self._nursery.pid
-            self._nursery = None
-            raise WorkerError(
-                f"the process that runs the workers ({pid}) ended with status {status}, wanted it "
-                "to go on. Its output above may say why; a new pass starts a new one."
-            ) from None
+            raise self._nursery_error() from None
+
+    def _tell(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        assert self._nursery is not None
+        try:
+            self._nursery.channel.send(message, descriptors)
+        except ConnectionError:
+            raise self._nursery_error() from None
+
+    def _nursery_error(self) -> WorkerError:
+        assert self._nursery is not None
+        nursery, self._nursery = self._nursery, None
+        return WorkerError(
+            f"the process that runs the workers ({nursery.pid}) ended with status "
+            f"{nursery.close()}, wanted it to go on. Its output above may say why; a new pass "
+            "starts a new one."
+        )
 
     def _send(self, batch: Chunk, slot: Slot) -> None:
         if self._nursery is None:
-            self._nursery = NurseryProcess(self._recipe, self._settings, self._start_method)
-        channel = self._nursery.channel
+            with without_interrupts():
+                self._nursery = NurseryProcess(self._recipe, self._settings, self._start_method)
         if slot.is_new:
-            channel.send(NewSlot(slot.number), [slot.file.descriptor])
+            self._tell(NewSlot(slot.number), [slot.file.descriptor])
             slot.is_new = False
-        most_bytes = self._pool.most_bytes(slot, UNKNOWN_SIZE_SHARE)
+        most_bytes = self._pool.most_bytes(slot, max(LEAST_SHARES, self._working_slots))
         self._asked[batch.number] = (batch, slot)
-        channel.send(batch._replace(slot=slot.number, most_bytes=most_bytes))
+        self._tell(batch._replace(slot=slot.number, most_bytes=most_bytes))
 
     def _settled(self, done: BatchDone) -> RingBatch | None:
         batch, slot = self._asked[done.number]
@@ -174,17 +190,21 @@ class Ring:
             self._find_room(batch, slot, done.result.size)
             return None
         del self._asked[done.number]
-        data, ended = None, isinstance(done.result, StreamEnded)
-        if isinstance(done.result, Failure):
-            self._pool.give_back(slot)
-            raise_failure(done.result)
-        if ended:
+        result, data = done.result, None
+        failure = result if isinstance(result, Failure) else None
+        ended = isinstance(result, StreamEnded)
+        if failure is not None or ended:
             self._pool.give_back(slot)
         else:
-            data = self._opened(batch, slot, done.result)
+            data = self._opened(batch, slot, result)
         self._delivered += 1
         return RingBatch(
-            number=done.number, data=data, ended=ended, times=done.times, arrived_ns=done.arrived_ns
+            number=done.number,
+            data=data,
+            ended=ended,
+            failure=failure,
+            times=done.times,
+            arrived_ns=done.arrived_ns,
         )
 
     def _opened(self, batch: Chunk, slot: Slot, result: Any) -> Any:
@@ -227,7 +247,9 @@ class Ring:
     def _give_room(self) -> None:
         while self._no_room:
             batch, slot, size = self._no_room[0]
-            if not self._pool.make_room(slot, size, self._forget_slot):
+            stands_still = len(self._no_room) == len(self._asked)
+            needs_it = stands_still and size <= self._budget.total_bytes // LEAST_SHARES
+            if not self._pool.make_room(slot, size, needs_it=needs_it):
                 break
             self._no_room.popleft()
             self._send(batch, slot)
@@ -239,9 +261,12 @@ class Ring:
                 "Use a smaller batch_size, keep fewer batches, or give the process more memory."
             )
 
+    def _new_pool(self) -> SlotPool:
+        return SlotPool(self._budget, self._working_slots, self._forget_slot)
+
     def _forget_slot(self, slot: Slot) -> None:
         if self._nursery is not None and not slot.is_new:
-            self._nursery.channel.send(DropSlot(slot.number))
+            self._tell(DropSlot(slot.number))
 
 
 MakeTensor = Callable[[int, torch.dtype, Sequence[int]], torch.Tensor]

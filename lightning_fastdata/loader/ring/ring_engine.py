@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 import torch
 
@@ -12,6 +13,7 @@ from lightning_fastdata.loader.engine import HostBatch, Request
 from lightning_fastdata.loader.make import Recipe, is_rows
 from lightning_fastdata.loader.ring.arena import dumps
 from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
+from lightning_fastdata.loader.ring.failures import raise_failure
 from lightning_fastdata.loader.ring.messages import Chunk, Mode
 from lightning_fastdata.loader.ring.ring import Ring, RingBatch
 from lightning_fastdata.loader.ring.settings import RingSettings
@@ -48,6 +50,8 @@ class RingEngine:
     ) -> None:
         self._depth, self._timeout_s, self._in_order = depth, timeout_s, in_order
         self._mode: Mode = "rows" if is_rows(recipe) else "whole"
+        # A forked worker has the main module's classes, a fresh one has to be sent them.
+        self._pickle = dumps if start_method == "fork" else cloudpickle.dumps
         self._asked: deque[Request] = deque()
         self._unsent: deque[Request] = deque()
         self._finished: dict[int, RingBatch] = {}
@@ -80,7 +84,8 @@ class RingEngine:
         """Wait for the oldest batch, or any with ``in_order=False``.
 
         Raises:
-            RuntimeError: If it took longer than the timeout.
+            WorkerError: If it took longer than the timeout, or a worker died.
+            Exception: What the user's own code raised while making the batch.
         """
         try:
             batch = self._awaited()
@@ -91,7 +96,11 @@ class RingEngine:
             raise
         request = next(request for request in self._asked if request.number == batch.number)
         self._asked.remove(request)
-        return HostBatch(request=request, data=batch.data, times=batch.times)
+        if batch.failure is not None:
+            raise_failure(batch.failure)
+        return HostBatch(
+            request=request, data=batch.data, times=batch.times, arrived_ns=batch.arrived_ns
+        )
 
     def resize(self, num_workers: int) -> None:
         """Have this many workers from now on, without a pause and without changing a batch."""
@@ -139,7 +148,7 @@ class RingEngine:
             most_bytes=0,
             mode=self._mode,
             epoch=request.epoch,
-            indices=dumps(indices) if are_keys else indices.astype(np.int64).tobytes(),
+            indices=self._pickle(indices) if are_keys else indices.astype(np.int64).tobytes(),
             are_keys=are_keys,
             seeds=request.seeds.tobytes(),
             batch_seed=request.batch_seed,

@@ -7,6 +7,7 @@ from typing import Any
 from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
+from lightning_fastdata.loader.ring.failures import raise_failure
 from lightning_fastdata.loader.ring.messages import SEED_BYTES, Chunk
 from lightning_fastdata.loader.ring.ring import Ring, RingBatch
 from lightning_fastdata.loader.ring.ring_engine import IN_USE, can_pin, timed_out
@@ -63,6 +64,7 @@ class RingStream:
             seed: Of the generators of worker 0; each further worker's is one more.
 
         Raises:
+            Exception: What the user's own code raised, when it is that batch's turn.
             FastDataError: If the loader was closed meanwhile; what the workers had made is lost.
         """
         self._closed = False
@@ -71,13 +73,18 @@ class RingStream:
         while not self._closed:
             while course.wants_more() and self._ask(course, epoch, seed):
                 pass
-            if not course.waiting:
+            if not course.active:
                 return
+            if not course.waiting:  # no slot is free: those of a worker that ended will be
+                self._ring.answer(self._timeout_s or None)
+                continue
             batch = self._awaited(course)
             if batch.ended:
                 course.end_of(batch.number)
                 continue
             course.waiting.pop(batch.number)
+            if batch.failure is not None:
+                raise_failure(batch.failure)
             data = batch.data
             del batch  # no name may hold it here: its memory would stay in use one batch longer
             yield data

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lightning_fastdata.loader.ring.layout import Node, class_at, layout_of
@@ -15,7 +16,8 @@ from lightning_fastdata.loader.ring.memory import Mapping
 FLUSH_BYTES = 2 * 2**20  # rows are written together: a call for each takes a third longer
 FLUSH_ROWS = 64
 _KEYS = (str, int, bool, bytes, type(None))  # those whose text says all of them
-_STOCK_COLLATION = frozenset(default_collate_fn_map)
+_STOCK_COLLATION = default_collate.__module__
+_DEEPEST = 32  # levels of nesting: Python reads back a text of at most 200 parentheses
 _NUMBERS = (int, float, bool)
 
 MapSize = Callable[[int], Mapping]
@@ -49,7 +51,9 @@ def write_rows(
         NotRowsError: If a sample is not of a plain type, or is unlike the first.
     """
     coming = iter(samples)
-    first = next(coming)
+    first = next(coming, _END)
+    if first is _END:
+        raise NotRowsError
     text, kinds = describe(first)
     layout = layout_of(text)
     place = layout.place(batch_size)
@@ -87,14 +91,16 @@ def describe(sample: Any) -> tuple[str, list[Any]]:
     Raises:
         NotRowsError: If default collation does more with such samples than lay rows side by side.
     """
-    if default_collate_fn_map.keys() != _STOCK_COLLATION:
-        raise NotRowsError
+    if any(collate.__module__ != _STOCK_COLLATION for collate in default_collate_fn_map.values()):
+        raise NotRowsError  # the user has extended it
     kinds: list[Any] = []
-    return repr(_node(sample, kinds, in_sequence=False)), kinds
+    return repr(_node(sample, kinds, _DEEPEST, in_sequence=False)), kinds
 
 
-def _node(value: Any, kinds: list[Any], *, in_sequence: bool) -> Node:
+def _node(value: Any, kinds: list[Any], deepest: int, *, in_sequence: bool) -> Node:
     kind = type(value)
+    if not deepest:
+        raise NotRowsError
     if isinstance(value, Tensor):
         return _tensor_node(value, kinds)
     if isinstance(value, (np.ndarray, np.generic)):
@@ -102,20 +108,23 @@ def _node(value: Any, kinds: list[Any], *, in_sequence: bool) -> Node:
     if kind in _NUMBERS:
         kinds.append(kind)
         dtype = {int: "int64", float: "float64", bool: "bool"}[kind]
-        return ("rows", dtype, ())
+        return ("rows", dtype, (), kind.__name__)
     if kind in (str, bytes):
         kinds.append(kind)
         return ("texts", in_sequence)  # torch collects those of a sequence into a tuple
     if kind in (dict, OrderedDict):
         if not all(type(key) in _KEYS for key in value):
             raise NotRowsError
-        items = ((key, _node(part, kinds, in_sequence=False)) for key, part in value.items())
+        items = (
+            (key, _node(part, kinds, deepest - 1, in_sequence=False)) for key, part in value.items()
+        )
         return (kind.__name__, tuple(items))
     if kind in (list, tuple):
-        return ("list", tuple(_node(part, kinds, in_sequence=True) for part in value))
+        parts = tuple(_node(part, kinds, deepest - 1, in_sequence=True) for part in value)
+        return (kind.__name__, parts)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         _refuse_unfindable(kind)
-        parts = tuple(_node(part, kinds, in_sequence=True) for part in value)
+        parts = tuple(_node(part, kinds, deepest - 1, in_sequence=True) for part in value)
         return ("named", kind.__module__, kind.__qualname__, parts)
     raise NotRowsError
 
@@ -131,8 +140,7 @@ def _tensor_node(value: Tensor, kinds: list[Any]) -> Node:
     # A subclass may become a plain tensor when it is stacked, as torchvision's pictures do.
     if not plain or (type(value) is not Tensor and type(torch.stack([value])) is not Tensor):
         raise NotRowsError
-    kinds.append(type(value))
-    return ("rows", str(value.dtype).removeprefix("torch."), tuple(value.shape))
+    return _rows_node(value, value.dtype, kinds)
 
 
 def _array_node(value: Any, kinds: list[Any]) -> Node:
@@ -143,11 +151,19 @@ def _array_node(value: Any, kinds: list[Any]) -> Node:
         dtype = torch.as_tensor(alike).dtype
     except TypeError as error:  # a dtype that torch does not have
         raise NotRowsError from error
-    kinds.append(type(value))
-    return ("rows", str(dtype).removeprefix("torch."), tuple(value.shape))
+    return _rows_node(value, dtype, kinds)
+
+
+def _rows_node(value: Any, dtype: torch.dtype, kinds: list[Any]) -> Node:
+    kind = type(value)
+    kinds.append(kind)
+    named = f"{kind.__module__}.{kind.__qualname__}"
+    return ("rows", str(dtype).removeprefix("torch."), tuple(value.shape), named)
 
 
 def _refuse_unfindable(kind: type) -> None:
+    if "<locals>" in kind.__qualname__:
+        raise NotRowsError
     if kind.__module__ == "__main__":  # the loop's process has it, though this one may not
         return
     try:
@@ -201,6 +217,8 @@ class _Rows:
         rows, shape = self._numpy, tuple(self._shape)
         for row, value in enumerate(self._waiting, start):
             if value.shape != shape or value.dtype != rows.dtype:
+                raise NotRowsError
+            if min(value.strides, default=0) < 0:  # torch has no such tensors, and says so
                 raise NotRowsError
             rows[row] = value
 

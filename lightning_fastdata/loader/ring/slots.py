@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.lease import Loan, Returned
 from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, new_file
-from lightning_fastdata.loader.ring.pinned import put_event, take_event
+from lightning_fastdata.loader.ring.pinned import put_events, record_events
 
+SLACK = 2  # times the slots that the workers need may lie free; the memory of more is given back
 _numbers = itertools.count()  # one for each slot of this process, so that none is taken for another
 
 
@@ -33,10 +34,13 @@ class SlotPool:
         budget: Shared by all rings of the process.
         working_slots: What the workers need to be busy; a reader who keeps batches may have more,
             but leaves a quarter of the budget to the other rings.
+        forget: Called with each slot before it is closed for good.
     """
 
-    def __init__(self, budget: MemoryBudget, working_slots: int) -> None:
-        self._budget, self._working_slots = budget, working_slots
+    def __init__(
+        self, budget: MemoryBudget, working_slots: int, forget: Callable[[Slot], None]
+    ) -> None:
+        self._budget, self._working_slots, self._forget = budget, working_slots, forget
         self._free: list[Slot] = []
         self._returned: deque[Returned] = deque()
         self._pending: deque[Returned] = deque()
@@ -60,6 +64,7 @@ class SlotPool:
             return None
         slot = Slot(number=next(_numbers), file=SlotFile(new_file()))
         self._slots.add(slot)
+        self._budget.used_slots += 1
         self.charge(slot, self.batch_bytes)
         return slot
 
@@ -80,21 +85,25 @@ class SlotPool:
         self.batch_bytes = max(self.batch_bytes, size)
 
     def give_back(self, slot: Slot) -> None:
-        """Take back a slot that nobody read."""
-        if slot in self._slots:
+        """Take back a slot that nobody reads."""
+        if slot not in self._slots:
+            return
+        if len(self._slots) > SLACK * self._working_slots:  # its reader kept batches, once
+            self._drop(slot)
+        else:
             self._free.append(slot)
 
     def lend(self, slot: Slot, mapping: Mapping) -> Loan:
         """Lend a written slot to the readers of its batch; it comes back when the last is gone."""
         return Loan(slot, mapping, self._returned, threading.get_ident())
 
-    def make_room(self, slot: Slot, size: int, forget: Callable[[Slot], None]) -> bool:
+    def make_room(self, slot: Slot, size: int, *, needs_it: bool) -> bool:
         """Charge a slot with ``size`` bytes, if need be at the cost of free slots.
 
         Args:
             slot: Lent already.
             size: What its batch takes.
-            forget: Called with each slot that is closed.
+            needs_it: Whether the ring stands still without it: then it may go over the budget.
 
         Returns:
             Whether there was room.
@@ -102,10 +111,8 @@ class SlotPool:
         self._reclaim()
         needed = size - slot.charged_bytes
         while self._free and self._budget.free_bytes < needed:
-            dropped = self._free.pop(0)
-            forget(dropped)
-            self._close(dropped)
-        if self._budget.free_bytes < needed:
+            self._drop(self._free.pop(0))
+        if self._budget.free_bytes < needed and not needs_it:
             return False
         self.charge(slot, size)
         return True
@@ -116,39 +123,41 @@ class SlotPool:
             self._close(slot)
         self._free.clear()
 
+    def _drop(self, slot: Slot) -> None:
+        self._forget(slot)
+        self._close(slot)
+
     def _close(self, slot: Slot) -> None:
         self._slots.remove(slot)
         slot.file.close()
+        self._budget.used_slots -= 1
         self._budget.charge(-slot.charged_bytes)
 
     def _may_grow(self) -> bool:
         spare = self._budget.free_bytes - self.batch_bytes
         if len(self._slots) < self._working_slots:
             return spare > 0
-        return spare > self._budget.total_bytes // 4
+        return self._budget.has_a_slot and spare > self._budget.total_bytes // 4
 
     def _reclaim(self) -> None:
         while self._returned:
-            slot, events, is_ordered = self._returned.popleft()
-            if not is_ordered:
-                event = take_event()
-                event.record()
-                events = [*events, event]
-            self._pending.append(Returned(slot, events, True))
+            returned = self._returned.popleft()
+            if not returned.is_ordered:
+                record_events(returned.events)
+            self._pending.append(returned)
         for _ in range(len(self._pending)):
             returned = self._pending.popleft()
-            if all(event.query() for event in returned.events):
+            if all(event.query() for event in returned.events.values()):
                 self._settle(returned)
             else:
                 self._pending.append(returned)
 
     def _wait_for_oldest(self) -> None:
         returned = self._pending.popleft()
-        for event in returned.events:
+        for event in returned.events.values():
             event.synchronize()
         self._settle(returned)
 
     def _settle(self, returned: Returned) -> None:
-        for event in returned.events:
-            put_event(event)
+        put_events(returned.events)
         self.give_back(returned.slot)

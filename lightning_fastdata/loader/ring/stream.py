@@ -36,17 +36,15 @@ class StreamReader:
         """
         if self._samples is None:
             raise StreamEndedError
-        if self._batch_size is None:
-            for sample in self._samples:
-                return sample
+        # Never a for loop over it: that calls iter() once more, which begins some streams anew.
+        samples: list[Any] = []
+        try:
+            if self._batch_size is None:
+                return next(self._samples)
+            while len(samples) < self._batch_size:
+                samples.append(next(self._samples))
+        except StopIteration:
             self._samples = None
-            raise StreamEndedError
-        samples = []
-        for sample in self._samples:
-            samples.append(sample)
-            if len(samples) == self._batch_size:
-                return samples
-        self._samples = None
-        if not samples or self._drop_last:
-            raise StreamEndedError
+            if not samples or self._drop_last:
+                raise StreamEndedError from None
         return samples

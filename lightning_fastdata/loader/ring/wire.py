@@ -10,6 +10,7 @@ import pickle
 import select
 import socket
 import struct
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ class Channel:
         """
         self.post(message, descriptors)
         while self._unsent:
-            select.select([], [self._end], [])
+            _wait_for(self._end, select.POLLOUT, None)
             self.flush()
 
     def post(self, message: Any, descriptors: Sequence[int] = ()) -> None:
@@ -95,7 +96,7 @@ class Channel:
             found = self._next_read()
             if found is not None:
                 return found
-            if timeout_s is not None and not select.select([self._end], [], [], timeout_s)[0]:
+            if timeout_s is not None and not _wait_for(self._end, select.POLLIN, timeout_s):
                 raise TimeoutError
             self._fill(0)
 
@@ -114,7 +115,18 @@ class Channel:
             messages.append(found)
         return messages
 
+    def drain(self, timeout_s: float) -> bool:
+        """Throw away what comes, until the other end is closed; say whether that was in time."""
+        deadline_s = time.monotonic() + timeout_s
+        with contextlib.suppress(EOFError):
+            while _wait_for(self._end, select.POLLIN, max(0, deadline_s - time.monotonic())):
+                self._fill(0)
+                self._read.clear()
+            return False
+        return True
+
     def _fill(self, flags: int) -> None:
+        flags |= socket.MSG_CMSG_CLOEXEC
         try:
             data, descriptors, _, _ = socket.recv_fds(self._end, _AT_ONCE, _DESCRIPTORS, flags)
         except ConnectionResetError:  # it died with messages of ours unread
@@ -150,6 +162,12 @@ class Channel:
         self._end.close()
         while self._descriptors:
             os.close(self._descriptors.popleft())
+
+
+def _wait_for(end: socket.socket, what: int, timeout_s: float | None) -> bool:
+    poll = select.poll()  # select() refuses descriptors from 1,024 on
+    poll.register(end, what)
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 def pair() -> tuple[Channel, socket.socket]:

@@ -52,7 +52,7 @@ def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) 
         worker: Worker | _Unable = Worker(recipe, settings, number)
     except Exception as error:  # of the user's worker_init_fn: every batch is answered with it
         worker = _Unable(failure_of(error), number)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while not channel.is_ending():
             message, descriptors = channel.receive()
             if isinstance(message, Chunk):
@@ -102,6 +102,7 @@ class Worker:
         self._stream = StreamReader(recipe.dataset, settings.stream_batch_size, settings.drop_last)
         self._growth = GrowthWatch()
         self._chunk: Chunk
+        self._without_room: dict[int, Any] = {}
         self._within: list[Mapping] = []
         self._used = self._answered = 0
 
@@ -127,7 +128,7 @@ class Worker:
 
     def _make(self, chunk: Chunk) -> Result:
         if chunk.mode in ("stream", "new stream"):
-            return self._packed(self._of_stream(chunk))
+            return self._of_stream(chunk)
         indices = chunk.indices
         request = Request(
             number=chunk.number,
@@ -150,11 +151,20 @@ class Worker:
                     return NeedsWhole()
         return self._packed(self._maker.make(request))
 
-    def _of_stream(self, chunk: Chunk) -> Any:
-        if chunk.mode == "new stream":
-            _seed_all(int.from_bytes(chunk.seeds, "little"))
-            self._stream.begin(chunk.epoch)
-        return self._maker.finish(self._stream.take())
+    def _of_stream(self, chunk: Chunk) -> Result:
+        if chunk.number in self._without_room:
+            samples = self._without_room.pop(chunk.number)
+        else:
+            if chunk.mode == "new stream":
+                self._without_room.clear()
+                _seed_all(int.from_bytes(chunk.seeds, "little"))
+                self._stream.begin(chunk.epoch)
+            samples = self._stream.take()
+        try:
+            return self._packed(self._maker.finish(samples))
+        except _NoRoomError:  # it will be asked for again, and the stream gives it only once
+            self._without_room[chunk.number] = samples
+            raise
 
     def _packed(self, batch: Any) -> Result:
         return pack(batch, self._map_size, self._within, self._used)
@@ -173,10 +183,15 @@ class Worker:
     def _stack(self, samples: Any) -> Any:
         """Default collation, into the slot where it is plain rows."""
         try:
-            written = write_rows(samples, self._map_size, 0, len(samples))
+            if type(samples) is not list:  # torch keeps the container of texts as it is
+                raise NotRowsError
+            return self._stacked_in_slot(samples)
         except NotRowsError:
             with _not_in_a_worker():
                 return default_collate(samples)
+
+    def _stacked_in_slot(self, samples: list[Any]) -> Any:
+        written = write_rows(samples, self._map_size, 0, len(samples))
         layout = layout_of(written.layout)
         place = layout.place(len(samples))
         mapping = self._map_size(place.size)
@@ -189,7 +204,10 @@ class Worker:
                 leaves.append(mapping.tensor(offset, column.dtype, (len(samples), *column.shape)))
             else:
                 leaves.append(column.collected(next(texts)))
-        return layout.build(leaves)
+        try:
+            return layout.build(leaves)
+        except (KeyError, AttributeError) as error:  # a class of the loop's main module
+            raise NotRowsError from error
 
 
 class _Unable:

@@ -1,0 +1,227 @@
+"""However a pass ends, nothing of its ring is left within 5 s: no process, memory, descriptor."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from sample_sets import Numbers, loader_of
+
+from lightning_fastdata.errors import WorkerError
+from lightning_fastdata.loader.ring import ring_engine
+
+GONE_WITHIN_S = 5.0  # DESIGN.md, "Faults"
+
+
+class Stuck(Numbers):
+    """Tells when a sample from ``at`` on is asked for, and never makes it."""
+
+    def __init__(self, reached: int, at: int = 5) -> None:
+        super().__init__(400)
+        self.reached, self.at = reached, at
+
+    def __getitem__(self, index: int) -> int:
+        if index >= self.at:
+            os.write(self.reached, b"x")
+            time.sleep(1000)
+        return index
+
+
+def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended in time; a zombie has, whoever should have waited for it."""
+    deadline_s = time.monotonic() + GONE_WITHIN_S
+    left = processes
+    while left and time.monotonic() < deadline_s:
+        _, left = psutil.wait_procs(left, timeout=0.1)
+        left = [process for process in left if is_alive(process)]
+    return left
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def holdings() -> set[str]:
+    """This process's children, descriptors and shared memory."""
+    found = {f"child {child.pid}" for child in psutil.Process().children(recursive=True)}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:  # the listing's own
+            continue
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return found | {line for line in maps if "memfd:" in line} | set(os.listdir("/dev/shm"))
+
+
+def drop_half_way(loader: Any) -> None:
+    next(iter(loader))
+
+
+def divide_by_zero(_: Any) -> None:
+    raise ZeroDivisionError
+
+
+def interrupt(_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def fail_in_the_loop(loader: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map(divide_by_zero, loader))
+
+
+def interrupt_the_loop(loader: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(map(interrupt, loader))
+
+
+def go_through(loader: Any) -> None:
+    list(loader)
+
+
+@pytest.mark.parametrize("use", [drop_half_way, fail_in_the_loop, interrupt_the_loop, go_through])
+def test_dropping_the_loader_lets_go_of_everything(use: Callable[[Any], None]) -> None:
+    before = holdings()
+
+    loader = loader_of(Numbers(400), num_workers=2)
+    use(loader)
+    during = holdings()
+    del loader
+
+    assert len(during) > len(before)
+    assert holdings() == before
+
+
+def test_a_worker_that_never_ends_its_sample_is_ended() -> None:
+    said, say = os.pipe()
+    loader = loader_of(Stuck(say), num_workers=2)
+    next(iter(loader))
+    os.read(said, 1)
+    ring = psutil.Process().children(recursive=True)
+
+    loader.close()
+
+    assert left_of(ring) == []
+    os.close(said)
+    os.close(say)
+
+
+def nursery_and_workers() -> tuple[psutil.Process, list[psutil.Process]]:
+    nursery = next(child for child in psutil.Process().children() if child.children())
+    return nursery, nursery.children()
+
+
+@pytest.mark.parametrize("when", ["in a pass", "between passes"])
+def test_a_killed_nursery_takes_its_workers_along_and_is_named(when: str) -> None:
+    loader = loader_of(Numbers(400), num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    if when == "between passes":
+        list(batches)
+    nursery, workers = nursery_and_workers()
+
+    nursery.kill()
+
+    assert left_of([nursery, *workers]) == []
+    with pytest.raises(WorkerError, match=rf"^the process that runs the workers \({nursery.pid}\)"):
+        list(loader if when == "between passes" else batches)
+    assert len(list(loader)) == 100
+
+
+def test_a_killed_worker_is_named_with_its_signal_and_a_new_pass_works() -> None:
+    said, say = os.pipe()
+    dataset = Stuck(say)
+    loader = loader_of(dataset, num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    os.read(said, 1)
+    _, workers = nursery_and_workers()
+
+    workers[0].kill()
+
+    wanted = rf"^worker \d \(process {workers[0].pid}\) was killed by SIGKILL"
+    with pytest.raises(WorkerError, match=wanted):
+        next(batches)
+    dataset.at = 1000
+    assert len(list(loader)) == 100
+    os.close(said)
+    os.close(say)
+
+
+@contextmanager
+def most_open_files(count: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_than_1024_open_files_do_not_matter() -> None:
+    with most_open_files(4096):
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        try:
+            loader = loader_of(Numbers(400), num_workers=2, timeout=60)
+
+            batches = len(list(loader))
+            loader.close()
+        finally:
+            for file in files:
+                os.close(file)
+
+    assert batches == 100
+
+
+def test_more_batches_can_be_kept_than_files_can_be_open() -> None:
+    with most_open_files(256):
+        loader = loader_of(Numbers(2000), num_workers=2)
+
+        kept = [number for batch in list(loader) for number in batch.tolist()]
+        loader.close()
+
+    assert kept == list(range(2000))
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt at the n-th line that runs in the ring engine."""
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+
+    def __call__(self, frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != ring_engine.__file__:
+            return None
+        self._left -= event == "line"
+        if self._left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.timeout(10)  # where it fails it may wait for a batch that nobody was asked for
+@pytest.mark.parametrize("line", range(1, 45))
+def test_a_pass_after_ctrl_c_at_any_line_is_whole(line: int) -> None:
+    """As in a notebook, where a cell is interrupted and run again."""
+    loader = loader_of(Numbers(40), num_workers=1)
+    batches = iter(loader)
+    next(batches)
+
+    tracer = sys.gettrace()
+    try:
+        sys.settrace(InterruptAt(line))
+        with pytest.raises(KeyboardInterrupt):
+            list(batches)
+    finally:
+        sys.settrace(tracer)
+
+    assert [number for batch in loader for number in batch.tolist()] == list(range(40))
