@@ -56,7 +56,7 @@ class FastDataLoader(DataLoader[Any]):
         worker_init_fn: Called with the worker's number in each worker before its first sample.
         multiprocessing_context: A start method or a context, for workers.
         generator: Draws the seed of each epoch, instead of ``seed``.
-        prefetch_factor: Batches made ahead by each worker; ``None`` is 2.
+        prefetch_factor: Batches made ahead by each worker; ``None`` is 2 to 4.
         persistent_workers: Whether workers live on between epochs; ``"auto"`` is yes.
         in_order: ``False`` gives batches as they are finished; then a resume is not exact.
         engine: ``"inline"`` (this process), ``"ring"`` (workers that write into shared memory; on

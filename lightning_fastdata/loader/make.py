@@ -176,7 +176,6 @@ class BatchMaker:
                 if hasattr(error, "add_note"):  # Python 3.11; the traceback goes on unchanged
                     error.add_note(f"This was sample {index} of the {type(dataset).__name__}.")
                 raise
-            self._draws.look()
             yield sample
 
     def _source(self, indices: Any) -> tuple[Any, Sequence[Any]]:

@@ -5,7 +5,6 @@ each sample costs 8 microseconds, so only those seen drawing are seeded: when an
 changed after a batch, the batch is made again with that one seeded too.
 """
 
-import contextlib
 import ctypes
 import random
 from collections.abc import Callable
@@ -47,12 +46,6 @@ def _glance_at_numpy() -> Any:
     return ctypes.string_at(bits.ctypes.state_address, _MT19937_BYTES)
 
 
-def _forget_spare_normal() -> None:
-    """NumPy makes normal numbers in pairs; no glance would show that the second one was taken."""
-    state: Any = np.random.get_state(legacy=False)
-    np.random.set_state({**state, "has_gauss": 0, "gauss": 0.0})
-
-
 _MT19937_BYTES = 625 * 4  # numpy's struct mt19937_state: 624 words of key, and the place in them
 
 _GENERATORS = (
@@ -83,10 +76,6 @@ _GENERATORS = (
 )
 
 
-class DrewUnseededError(Exception):
-    """A sample drew from a generator that had not been seeded for it."""
-
-
 class SeededDraws:
     """Makes batches whose random draws depend on the seeds alone.
 
@@ -99,73 +88,67 @@ class SeededDraws:
         self._restore = restore
         self._seeded: tuple[_Generator, ...] = ()
         self._unseeded: tuple[_Generator, ...] = _GENERATORS
-        self._glances: dict[str, Any] = {}
-        self._changed: Callable[[], tuple[_Generator, ...]] | None = None
-        self._looked = False
+        self._last: dict[str, Any] = {}
+        self._is_new, self._covers_all = True, False
 
     def seed(self, seed: int) -> None:
-        """Seed the generators that have been seen drawing, from a seed of 64 bits."""
+        """Seed the generators that have been seen drawing, from a seed of 64 bits.
+
+        The very first time all are seeded, so that the first sample is right whatever it draws.
+        """
+        if self._is_new:
+            if not self._covers_all:
+                self._covers_all = True
+                for generator in _GENERATORS:
+                    generator.seed(seed)
+                self._last = self._states(_GENERATORS)
+                return
+            self._look_at_first()
         for generator in self._seeded:
             generator.seed(seed)
 
     def run(self, make: Callable[[], T]) -> T:
         """Call ``make``, which calls ``seed`` before each sample, until no draw went unseeded."""
-        if self._restore:
-            return self._run_and_restore(make)
-        if not self._glances:
-            _forget_spare_normal()
-            self._glances = {other.name: other.glance() for other in self._unseeded}
-        return self._until_seeded(make, self._changed_at_a_glance)
-
-    def look(self) -> None:
-        """After the very first sample: begin again at once if it drew, not after a whole batch.
-
-        Raises:
-            DrewUnseededError: If it did; ``run`` takes it.
-        """
-        if not self._looked and self._changed is not None:
-            self._looked = True
-            if self._see_drawing(self._changed()):
-                raise DrewUnseededError
-
-    def _run_and_restore(self, make: Callable[[], T]) -> T:
-        before = {generator.name: generator.read() for generator in _GENERATORS}
-
-        def changed() -> tuple[_Generator, ...]:
-            return tuple(
-                other
-                for other in self._unseeded
-                if not other.same(before[other.name], other.read())
-            )
-
-        drew: tuple[_Generator, ...] = _GENERATORS  # an error may leave any of them changed
+        self._covers_all = False
+        if not self._restore:
+            # What was seen last is compared with after the next batch: nothing draws in between.
+            self._last = self._last or self._states(_GENERATORS)
+            return self._until_seeded(make)
+        before = self._states(_GENERATORS)
+        self._last = dict(before)
+        may_differ: tuple[_Generator, ...] = _GENERATORS  # after an error, or a first seeding
+        was_new = self._is_new
         try:
-            made = self._until_seeded(make, changed)
-            drew = self._seeded
+            made = self._until_seeded(make)
+            may_differ = _GENERATORS if was_new else self._seeded
             return made
         finally:
-            for generator in drew:
+            for generator in may_differ:
                 generator.put_back(before[generator.name])
 
-    def _until_seeded(
-        self, make: Callable[[], T], changed: Callable[[], tuple[_Generator, ...]]
-    ) -> T:
-        self._changed = changed
-        try:
-            while True:
-                with contextlib.suppress(DrewUnseededError):
-                    made = make()
-                    if not self._see_drawing(changed()):
-                        return made
-        finally:
-            self._changed = None
+    def _until_seeded(self, make: Callable[[], T]) -> T:
+        while True:
+            made = make()
+            self._look_at_first()
+            if not self._see_drawing():
+                return made
 
-    def _changed_at_a_glance(self) -> tuple[_Generator, ...]:
-        # What is seen now is compared with after the next batch: nothing draws in between.
-        before, self._glances = self._glances, {g.name: g.glance() for g in self._unseeded}
-        return tuple(g for g in self._unseeded if self._glances[g.name] != before[g.name])
+    def _look_at_first(self) -> None:
+        if self._covers_all:
+            self._is_new = self._covers_all = False
+            self._see_drawing()
 
-    def _see_drawing(self, generators: tuple[_Generator, ...]) -> bool:
-        self._seeded += generators
-        self._unseeded = tuple(other for other in self._unseeded if other not in generators)
-        return bool(generators)
+    def _see_drawing(self) -> bool:
+        """Find those that drew without being seeded; from now on they will be."""
+        before, now = self._last, self._states(self._unseeded)
+        drew = tuple(g for g in self._unseeded if not self._same(g, before[g.name], now[g.name]))
+        self._last = now
+        self._seeded += drew
+        self._unseeded = tuple(other for other in self._unseeded if other not in drew)
+        return bool(drew)
+
+    def _states(self, generators: tuple[_Generator, ...]) -> dict[str, Any]:
+        return {g.name: g.read() if self._restore else g.glance() for g in generators}
+
+    def _same(self, generator: _Generator, one: Any, other: Any) -> bool:
+        return generator.same(one, other) if self._restore else bool(one == other)

@@ -13,15 +13,15 @@ _FIRST_S, _LONGEST_S = 1.0, 60.0  # guess: reading the file takes about 10 ms a 
 
 
 class GrowthWatch:
-    """Measures now and then, ever more rarely, from the second chunk on."""
+    """Measures now and then, ever more rarely, and not while a first batch is waited for."""
 
     def __init__(self) -> None:
         self._shared_at_start: int | None = None
         self._pause_s = _FIRST_S
-        self._next_s = 0.0
+        self._next_s = time.monotonic() + _FIRST_S
 
     def copied_bytes(self) -> int | None:
-        """Memory that was shared at the first call and is no more; ``None`` before its time."""
+        """Memory that was shared at the first look and is no more; ``None`` before its time."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return None

@@ -20,6 +20,7 @@ from lightning_fastdata.loader.ring.rows import WrittenRows
 from lightning_fastdata.loader.ring.times import ChunkTimes
 
 LEAST_CHUNK_NS = 2_000_000  # of work in a chunk: handing it out and back takes about 0.1 ms
+FIRST_CUTS = 4  # of each worker's fair share, until it is known what a sample costs
 WHOLE_AFTER = 2  # batches that turned out to need one worker, before none is cut any more
 
 
@@ -101,8 +102,8 @@ class Jobs:
         if self._chunk_samples is not None:
             return self._chunk_samples
         fair = math.ceil(batch_size / num_workers)
-        if self._sample_ns is None:
-            return fair
+        if self._sample_ns is None:  # workers start one after the other: the first takes more
+            return math.ceil(fair / FIRST_CUTS)
         worth_it = math.ceil(LEAST_CHUNK_NS / self._sample_ns)
         # A rest of a few rows would cost a message and save nothing.
         return batch_size if 2 * worth_it > batch_size else max(fair, worth_it)

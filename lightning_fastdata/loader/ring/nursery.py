@@ -62,9 +62,9 @@ class Nursery:
         self._selector.register(channel, selectors.EVENT_READ, None)
         self._jobs = Jobs(settings.chunk_samples)
         self._children: dict[int, _Child] = {}
-        self._blocked: set[Channel] = set()
+        self._late: dict[Channel, _Child | None] = {}
         self._slots: dict[int, SlotFile] = {}
-        self._num_workers = settings.num_workers
+        self._num_workers = self._missing = settings.num_workers
         self._reported_growth = GROWTH_STEP_BYTES // 2
         self._parent = os.getppid()
 
@@ -72,16 +72,16 @@ class Nursery:
         """Work until the training process is done or gone, and leave no worker behind."""
         try:
             while os.getppid() == self._parent:
-                missing = self._missing()
-                for key, _ in self._selector.select(0 if missing else LOOK_S):
+                for key, _ in self._selector.select(0 if self._missing > 0 else LOOK_S):
                     if key.data is None:
                         self._hear_parent()
                     elif key.data.number in self._children:
                         self._hear_child(key.data)
-                if missing:  # one a turn: the first is at work while the others start
+                if self._missing > 0:  # one a turn: the first is at work while the others start
                     self._start()
                 self._hand_out()
-                self._flush()
+                if self._late:
+                    self._flush()
         except (EOFError, ConnectionError):
             pass
         finally:
@@ -111,17 +111,16 @@ class Nursery:
         del child.queued[0]  # a worker answers in the order in which it was asked
         if done.copied_bytes is not None and done.copied_bytes >= 2 * self._reported_growth:
             self._reported_growth = done.copied_bytes
-            self._channel.post(MemoryGrew(done.copied_bytes, self._num_workers))
+            self._tell(None, MemoryGrew(done.copied_bytes, self._num_workers))
         if not self._jobs.is_wanted(done.number):
             return
         batch = self._jobs.settle(done)
         if batch is not None:
-            self._channel.post(batch)
+            self._tell(None, batch)
 
     def _hand_out(self) -> None:
         ready = self._jobs.ready
-        # While workers start, those that are there must not take what the next could begin at once.
-        for depth in range(1 if self._missing() else QUEUED):
+        for depth in range(QUEUED):
             if not ready:
                 break
             for child in self._children.values():
@@ -130,8 +129,8 @@ class Nursery:
                 chunk = self._next_for(child)
                 if chunk is not None:
                     self._give(child, chunk)
-        for child in [child for child in self._children.values() if child.retiring]:
-            if not child.queued:
+        for child in self._children.values():
+            if child.retiring and not child.queued:
                 child.channel.end_sending()
 
     def _next_for(self, child: _Child) -> Chunk | None:
@@ -149,23 +148,23 @@ class Nursery:
         child.queued.append(chunk)
         self._tell(child, chunk)
 
-    def _tell(self, child: _Child, message: Any, descriptors: Sequence[int] = ()) -> None:
+    def _tell(self, child: _Child | None, message: Any, descriptors: Sequence[int] = ()) -> None:
+        """Post a message to a worker, or to the training process."""
+        channel = self._channel if child is None else child.channel
         with contextlib.suppress(ConnectionError):  # it has died: that is heard, and said, soon
-            child.channel.post(message, descriptors)
+            channel.post(message, descriptors)
+        if channel.has_unsent and channel not in self._late:
+            self._late[channel] = child
+            self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, child)
 
     def _flush(self) -> None:
-        """Send what is left, and be told when there is room where it does not fit."""
-        channels = {self._channel: None, **{c.channel: c for c in self._children.values()}}
-        for channel, child in channels.items():
-            if channel.has_unsent:
-                with contextlib.suppress(
-                    ConnectionError
-                ):  # as in `_tell`; the parent's end is heard
-                    channel.flush()
-            if channel.has_unsent != (channel in self._blocked):
-                self._blocked ^= {channel}
-                writing = selectors.EVENT_WRITE if channel.has_unsent else 0
-                self._selector.modify(channel, selectors.EVENT_READ | writing, child)
+        """Send what did not fit, where there is room now."""
+        for channel, child in list(self._late.items()):
+            with contextlib.suppress(ConnectionError):
+                channel.flush()
+            if not channel.has_unsent:
+                del self._late[channel]
+                self._selector.modify(channel, selectors.EVENT_READ, child)
 
     def _drop(self, message: DropSlot) -> None:
         self._slots.pop(message.slot).close()
@@ -179,11 +178,7 @@ class Nursery:
         staying = [child for child in self._children.values() if not child.retiring]
         for child in staying[num_workers:]:
             child.retiring = True
-
-    def _missing(self) -> int:
-        """How many workers there should be more."""
-        retiring = sum(child.retiring for child in self._children.values())
-        return max(0, self._num_workers + retiring - len(self._children))
+        self._missing = num_workers - len(staying)
 
     def _start(self) -> None:
         number = next(n for n in itertools.count() if n not in self._children)
@@ -192,6 +187,7 @@ class Nursery:
         pid = fork_into(lambda own: work(own, recipe, settings, number), end, dies_with_parent=True)
         child = _Child(number=number, pid=pid, channel=channel)
         self._children[number] = child
+        self._missing -= 1
         self._selector.register(channel, selectors.EVENT_READ, child)
 
     def _reap(self, child: _Child) -> None:
@@ -200,13 +196,14 @@ class Nursery:
         self._let_go(child)
         if child.retiring and not child.queued:
             return
+        self._missing += not child.retiring
         batches = {chunk.number for chunk in child.queued}
         self._jobs.forget(batches)
-        self._channel.post(WorkerDied(child.number, child.pid, status, tuple(sorted(batches))))
+        self._tell(None, WorkerDied(child.number, child.pid, status, tuple(sorted(batches))))
 
     def _let_go(self, child: _Child) -> None:
         self._selector.unregister(child.channel)
-        self._blocked.discard(child.channel)
+        self._late.pop(child.channel, None)
         child.channel.close()
         del self._children[child.number]
 
