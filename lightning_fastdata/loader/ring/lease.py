@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastdata.loader.ring.memory import Mapping, size_of
-from lightning_fastdata.loader.ring.pinned import Events, record_events
+from lightning_fastdata.loader.ring.pinned import Events, is_capturing, record_events
 
 _NUMPY_TYPES = {
     torch.from_numpy(np.empty(0, name)).dtype: np.dtype(name).str
@@ -69,7 +69,7 @@ class Loan:
         """Note the CUDA work that may still read a tensor that has just died."""
         if not self._mapping.is_pinned or os.getpid() != self._process:
             return  # a copy out of ordinary memory has read all of it before it returns
-        if threading.get_ident() != self._reader or torch.cuda.is_current_stream_capturing():
+        if threading.get_ident() != self._reader or is_capturing():
             self._is_ordered = False
             return
         record_events(self._events)

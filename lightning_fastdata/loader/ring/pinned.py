@@ -62,6 +62,18 @@ def record_events(events: Events) -> None:
         event.record(stream)
 
 
+def have_passed(events: Events) -> bool:
+    """Whether all work before these events is done; asking is not allowed during a capture."""
+    if not events:
+        return True
+    return not is_capturing() and all(event.query() for event in events.values())
+
+
+def is_capturing() -> bool:
+    """Whether the current stream records a CUDA graph, where events cannot be used."""
+    return bool(torch.cuda.is_current_stream_capturing())
+
+
 def _take_event(device: int) -> Any:
     try:
         return _spare_events[device].popleft()

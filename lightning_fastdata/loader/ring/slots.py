@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.lease import Loan, Returned
 from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, new_file
-from lightning_fastdata.loader.ring.pinned import put_events, record_events
+from lightning_fastdata.loader.ring.pinned import (
+    have_passed,
+    is_capturing,
+    put_events,
+    record_events,
+)
 
 SLACK = 2  # times the slots that the workers need may lie free; the memory of more is given back
 _numbers = itertools.count()  # one for each slot of this process, so that none is taken for another
@@ -140,14 +145,14 @@ class SlotPool:
         return self._budget.has_a_slot and spare > self._budget.total_bytes // 4
 
     def _reclaim(self) -> None:
-        while self._returned:
+        while self._returned and (self._returned[0].is_ordered or not is_capturing()):
             returned = self._returned.popleft()
             if not returned.is_ordered:
                 record_events(returned.events)
             self._pending.append(returned)
         for _ in range(len(self._pending)):
             returned = self._pending.popleft()
-            if all(event.query() for event in returned.events.values()):
+            if have_passed(returned.events):
                 self._settle(returned)
             else:
                 self._pending.append(returned)
