@@ -197,7 +197,7 @@ def test_torch_steps_in_where_the_ring_cannot_serve_and_the_plan_says_why() -> N
     assert "this is a toaster" in plan.reasons["engine"]
 
 
-@given(wall_ns=st.integers(0, 149_000), size_bytes=st.integers(0, 10**9), cores=st.integers(2, 64))
+@given(wall_ns=st.integers(0, 199_000), size_bytes=st.integers(0, 10**9), cores=st.integers(2, 64))
 def test_what_costs_less_to_make_than_to_hand_over_is_made_inline(
     wall_ns: int, size_bytes: int, cores: int
 ) -> None:
