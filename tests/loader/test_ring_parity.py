@@ -20,7 +20,7 @@ from lightning_fastdata.loader.ring.failures import raise_failure
 from lightning_fastdata.loader.ring.jobs import Jobs
 from lightning_fastdata.loader.ring.memory import SlotFile, new_file
 from lightning_fastdata.loader.ring.messages import BatchDone, Chunk, Failure
-from lightning_fastdata.loader.ring.ring import _rows, _tree
+from lightning_fastdata.loader.ring.opened import batch_of_rows, batch_of_tree
 from lightning_fastdata.loader.ring.rows import WrittenRows
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.worker import Worker
@@ -185,8 +185,8 @@ def through_a_ring(
             raise_failure(result)
         tensor = of_loop.mapped(MOST_BYTES).tensor
         if isinstance(result, WrittenRows):
-            return _rows(result, len(samples), tensor)
-        return _tree(result, tensor)
+            return batch_of_rows(result, len(samples), tensor)
+        return batch_of_tree(result, tensor)
     finally:
         of_loop.close()
         worker.slots[0].close()

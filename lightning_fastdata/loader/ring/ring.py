@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
 from lightning_fastdata.errors import FastDataError, WorkerError
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.ring.arena import PackedTree, shaped, unpack
 from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.failures import (
     is_worth_a_warning,
@@ -34,6 +33,12 @@ from lightning_fastdata.loader.ring.messages import (
     Resize,
     StreamEnded,
     WorkerDied,
+)
+from lightning_fastdata.loader.ring.opened import (
+    MakeTensor,
+    batch_of_rows,
+    batch_of_tree,
+    copied,
 )
 from lightning_fastdata.loader.ring.pinned import pin
 from lightning_fastdata.loader.ring.process import without_interrupts
@@ -217,10 +222,10 @@ class Ring:
         if keeps:
             self._pin(mapping)
         loan = self._pool.lend(slot, mapping)
-        tensor: MakeTensor = loan.tensor if keeps else partial(_copied, mapping)
+        tensor: MakeTensor = loan.tensor if keeps else partial(copied, mapping)
         if is_rows:
-            return _rows(result, batch.batch_size, tensor)
-        data = _tree(result, tensor)
+            return batch_of_rows(result, batch.batch_size, tensor)
+        data = batch_of_tree(result, tensor)
         # Tensors on page-locked slots stay as they are; classes with a pin_memory have it called.
         return pin_tensors(data) if self._pin_memory else data  # type: ignore[no-untyped-call]
 
@@ -267,37 +272,3 @@ class Ring:
     def _forget_slot(self, slot: Slot) -> None:
         if self._nursery is not None and not slot.is_new:
             self._tell(DropSlot(slot.number))
-
-
-MakeTensor = Callable[[int, torch.dtype, Sequence[int]], torch.Tensor]
-
-
-def _copied(
-    mapping: Mapping, offset: int, dtype: torch.dtype, shape: Sequence[int]
-) -> torch.Tensor:
-    return mapping.tensor(offset, dtype, shape).clone()
-
-
-def _rows(result: WrittenRows, batch_size: int, tensor: MakeTensor) -> Any:
-    layout = layout_of(result.layout)
-    texts = iter(result.texts)
-    leaves = [
-        tensor(offset, column.dtype, (batch_size, *column.shape))
-        if column.kind == "rows"
-        else column.collected(next(texts))
-        for column, offset in zip(layout.columns, layout.place(batch_size).offsets, strict=True)
-    ]
-    return layout.build(leaves)
-
-
-def _tree(result: PackedTree, tensor: MakeTensor) -> Any:
-    leaves: list[Any] = []
-    for leaf in result.leaves:
-        if leaf.stride is None:
-            made = tensor(leaf.offset, leaf.dtype, leaf.shape)
-        else:
-            made = shaped(
-                tensor(leaf.offset, leaf.dtype, (leaf.size // leaf.dtype.itemsize,)), leaf
-            )
-        leaves.append(made.numpy() if leaf.is_array else made)
-    return unpack(result.pickled, leaves)
