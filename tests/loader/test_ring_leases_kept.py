@@ -83,7 +83,7 @@ def test_slots_of_dropped_batches_are_used_again() -> None:
     places = [batch["row"].data_ptr() for batch in loader]
 
     assert len(places) == 100
-    assert len(set(places)) <= slot_maps() <= 2 * 2 + IN_USE
+    assert len(set(places)) <= slot_maps() <= loader.plan.prefetch_batches + IN_USE
 
 
 def test_a_view_kept_of_each_batch_keeps_its_slot() -> None:

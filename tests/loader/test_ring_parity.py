@@ -236,6 +236,8 @@ def same(ours: Any, theirs: Any) -> bool:
         return kind == (theirs.dtype, theirs.shape, theirs.layout, theirs.requires_grad) and (
             _bits(ours) == _bits(theirs)
         )
+    if isinstance(theirs, np.ma.MaskedArray):
+        theirs = pickle.loads(pickle.dumps(theirs))  # NumPy loses the order of its bytes by itself
     if isinstance(ours, np.ndarray):
         if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
             return False

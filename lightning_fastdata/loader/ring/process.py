@@ -64,11 +64,11 @@ def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_p
 def become_helper() -> None:
     """Let go of what belongs to the training process: signals, standard input, garbage."""
     signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Ctrl-C reaches the whole group, but it is the training process that decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in _RESET_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # last: one that waits must meet its new fate
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
