@@ -238,8 +238,8 @@ def test_the_warning_says_how_much_was_copied_and_how_to_avoid_it() -> None:
 @pytest.mark.parametrize(
     ("records", "warned"),
     [
-        ([f"a record of some length, number {number}" for number in range(400_000)], 1),
-        (np.arange(400_000), 0),
+        ([f"a record of some length, number {number}" for number in range(1_000_000)], 1),
+        (np.arange(1_000_000), 0),
     ],
     ids=["list", "array"],
 )
@@ -247,12 +247,12 @@ def test_a_loader_warns_once_of_a_dataset_that_its_workers_copy(
     records: Any, warned: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "_FIRST_S", 0.0)
-    monkeypatch.setattr(nursery, "GROWTH_STEP_BYTES", 4 * LARGE)
+    monkeypatch.setattr(nursery, "GROWTH_STEP_BYTES", 16 * LARGE)
     monkeypatch.setattr(failures, "WORTH_A_WARNING", 0.0)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loader = loader_of(Records(records), 10_000, num_workers=2)
+        loader = loader_of(Records(records), 25_000, num_workers=2)
         assert len(list(loader)) == 40
         loader.close()
 

@@ -246,7 +246,7 @@ def same(ours: Any, theirs: Any) -> bool:
         return same(list(ours), list(theirs)) and all(same(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, (list, tuple)):
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
-    if isinstance(ours, (float, complex)):
+    if isinstance(ours, (float, complex, np.generic)):
         return repr(ours) == repr(theirs)
     return bool(ours == theirs)
 

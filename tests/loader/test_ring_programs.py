@@ -17,7 +17,7 @@ import torch
 from sample_sets import Numbers, loader_of
 from torch.utils.data import DataLoader
 
-GONE_WITHIN_S = 5.0  # DESIGN.md, "Faults"
+GONE_WITHIN_S = 5.0  # a second of grace, then the kernel
 
 
 class Stuck(Numbers):

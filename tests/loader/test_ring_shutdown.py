@@ -16,7 +16,7 @@ from sample_sets import Numbers, loader_of
 from lightning_fastdata.errors import WorkerError
 from lightning_fastdata.loader.ring import ring_engine
 
-GONE_WITHIN_S = 5.0  # DESIGN.md, "Faults"
+GONE_WITHIN_S = 5.0  # for the slowest way to end: a second of grace, then the kernel
 
 
 class Stuck(Numbers):
@@ -135,6 +135,23 @@ def test_a_killed_nursery_takes_its_workers_along_and_is_named(when: str) -> Non
     with pytest.raises(WorkerError, match=rf"^the process that runs the workers \({nursery.pid}\)"):
         list(loader if when == "between passes" else batches)
     assert len(list(loader)) == 100
+
+
+def test_a_killed_nursery_takes_along_a_worker_that_never_ends_its_sample() -> None:
+    said, say = os.pipe()
+    loader = loader_of(Stuck(say), num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    os.read(said, 1)
+    nursery, workers = nursery_and_workers()
+
+    nursery.kill()
+
+    assert left_of([nursery, *workers]) == []
+    with pytest.raises(WorkerError, match=r"^the process that runs the workers"):
+        list(batches)
+    os.close(said)
+    os.close(say)
 
 
 def test_a_killed_worker_is_named_with_its_signal_and_a_new_pass_works() -> None:
