@@ -173,8 +173,11 @@ class BatchMaker:
             try:
                 sample = dataset[index]
             except Exception as error:
-                if hasattr(error, "add_note"):  # Python 3.11; the traceback goes on unchanged
-                    error.add_note(f"This was sample {index} of the {type(dataset).__name__}.")
+                note = f"This was sample {index} of the {type(dataset).__name__}."
+                if hasattr(error, "add_note"):  # the traceback goes on unchanged
+                    error.add_note(note)
+                else:  # Python 3.10 prints no notes; a ring's worker does it instead
+                    error.__dict__["__notes__"] = [note]
                 raise
             yield sample
 

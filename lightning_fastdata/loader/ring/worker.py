@@ -227,6 +227,8 @@ class _NoRoomError(Exception):
 def failure_of(error: Exception) -> Failure:
     """Make an exception fit to be sent, traceback and all."""
     text = "".join(traceback.format_exception(error))
+    if not hasattr(error, "add_note"):  # Python 3.10 leaves notes out
+        text += "\n".join(error.__dict__.get("__notes__", ()))
     try:
         pickled = dumps(error)
         if type(error).__module__ != "__main__":  # whose classes only the loop's process may have
