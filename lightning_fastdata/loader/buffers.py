@@ -5,6 +5,7 @@ stacking; ``tests/benchmarks/bench_tensors.py`` has the figures.
 """
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,18 @@ class BufferPool:
             buffer = np.empty(size_bytes, np.uint8)
         owned: Any = np.asarray(_Lease(buffer, free))
         return torch.from_numpy(owned).view(dtype).view(tuple(shape))
+
+
+def can_pin(asked: bool) -> bool:
+    """Whether batches that were asked to be page-locked can be; warns where they cannot."""
+    if asked and not torch.cuda.is_available():
+        warnings.warn(
+            "pin_memory=True, but there is no CUDA device to copy to: batches are not pinned. "
+            "Leave pin_memory out where there is none.",
+            stacklevel=3,
+        )
+        return False
+    return asked
 
 
 def allocate_pinned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

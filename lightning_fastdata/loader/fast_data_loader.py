@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lightning_fastdata.loader.check import check_loader, refuse_empty_share
 from lightning_fastdata.loader.engine import Consumer, HostBatch, Request
 from lightning_fastdata.loader.make import recipe_of
-from lightning_fastdata.loader.measure import measure_and_choose, name_of_context
+from lightning_fastdata.loader.measure import measure_and_choose
 from lightning_fastdata.loader.pace import Pace
 from lightning_fastdata.loader.position import Course, Position, Progress
 from lightning_fastdata.loader.requests import (
@@ -22,6 +22,7 @@ from lightning_fastdata.loader.requests import (
     requests_of_sampler,
     seed_of_stream,
 )
+from lightning_fastdata.loader.serves import name_of_context
 from lightning_fastdata.loader.shelf import Ending, EngineShelf
 from lightning_fastdata.loader.torch_engine import WorkerSettings
 from lightning_fastdata.order import EpochOrder

@@ -1,12 +1,10 @@
 """The inline engine: the training process makes its own batches, when it is asked for them."""
 
-import warnings
 from collections import deque
 
-import torch
 from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
-from lightning_fastdata.loader.buffers import BufferPool, allocate_pinned
+from lightning_fastdata.loader.buffers import BufferPool, allocate_pinned, can_pin
 from lightning_fastdata.loader.engine import HostBatch, Request
 from lightning_fastdata.loader.make import BatchMaker, Recipe
 
@@ -20,15 +18,8 @@ class InlineEngine:
     """
 
     def __init__(self, recipe: Recipe, *, pin_memory: bool) -> None:
-        if pin_memory and not torch.cuda.is_available():
-            warnings.warn(
-                "pin_memory=True, but there is no CUDA device to copy to: batches are not pinned. "
-                "Leave pin_memory out where there is none.",
-                stacklevel=2,
-            )
-            pin_memory = False
-        allocate = allocate_pinned if pin_memory else BufferPool().allocate
-        self._pin_memory = pin_memory
+        self._pin_memory = can_pin(pin_memory)
+        allocate = allocate_pinned if self._pin_memory else BufferPool().allocate
         self._maker = BatchMaker(recipe, allocate, restore_generators=True)
         self._asked: deque[Request] = deque()
 

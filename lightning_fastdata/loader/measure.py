@@ -16,7 +16,7 @@ from lightning_fastdata.loader.make import BatchMaker, Recipe, is_gather
 from lightning_fastdata.loader.serves import ring_problem
 from lightning_fastdata.machine import Machine, read_machine
 from lightning_fastdata.order import EpochKey, seeds_at
-from lightning_fastdata.plan import LoaderPlan, StartMethod
+from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.tuning.choose import Situation, Wishes, choose_plan
 from lightning_fastdata.tuning.probe import ProbeFacts, probe_batches
 
@@ -115,11 +115,3 @@ def _with_own_attributes(dataset: Any) -> Any:
         elif type(value) in (list, tuple) and value and isinstance(value[0], Dataset):
             copied.__dict__[name] = type(value)(_with_own_attributes(part) for part in value)
     return copied
-
-
-def name_of_context(context: Any) -> StartMethod | None:
-    """The start method that DataLoader's ``multiprocessing_context`` stands for."""
-    if context is None or isinstance(context, str):
-        return context  # type: ignore[return-value]  # torch refuses other names
-    name: StartMethod = context.get_start_method()
-    return name

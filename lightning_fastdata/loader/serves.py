@@ -19,12 +19,16 @@ def ring_problem() -> str | None:
     return None
 
 
+def name_of_context(context: Any) -> StartMethod | None:
+    """The start method that DataLoader's ``multiprocessing_context`` asks for, if any."""
+    if context is None or isinstance(context, str):
+        return cast(StartMethod | None, context)  # torch refuses other names
+    return cast(StartMethod, context.get_start_method())
+
+
 def start_method_of(context: Any) -> StartMethod:
     """The start method of DataLoader's ``multiprocessing_context``; the system's where it is none.
 
     A ring starts a fresh interpreter both for ``"forkserver"`` and for ``"spawn"``.
     """
-    if context is None:
-        context = multiprocessing.get_context()
-    method: Any = context if isinstance(context, str) else context.get_start_method()
-    return cast(StartMethod, method)
+    return name_of_context(context) or cast(StartMethod, multiprocessing.get_start_method())

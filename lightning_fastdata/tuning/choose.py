@@ -105,17 +105,14 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         )
     draft = _Draft(num_workers=0)
     _choose_workers(draft, wishes, situation, facts)
-    has_workers = draft.num_workers > 0
-    engine = _worker_engine(wishes, situation) if has_workers else "inline"
+    engine = _worker_engine(wishes, situation)
     usual = _usual_prefetch(engine, draft.num_workers)
     draft.prefetch_factor = wishes.prefetch_factor or usual
     if facts is not None and draft.num_workers:
         _fit_memory(draft, wishes, situation, facts)
     has_workers = draft.num_workers > 0
-    engine = engine if has_workers else "inline"
     if has_workers:
         draft.reasons["engine"] = _why_engine(engine, wishes, situation)
-    if has_workers:
         draft.reasons.setdefault(
             "prefetch_batches",
             "fixed by prefetch_factor" if wishes.prefetch_factor else f"{usual} a worker",
@@ -131,7 +128,7 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         else "batches stay on the host"
     )
     return LoaderPlan(
-        engine=engine,
+        engine=engine if has_workers else "inline",
         num_workers=draft.num_workers,
         prefetch_batches=draft.num_workers * draft.prefetch_factor,
         pin_memory=wishes.pin_memory,

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, new_file
 from lightning_fastdata.loader.ring.pinned import pin
-from lightning_fastdata.loader.ring.ring_engine import IN_USE
+from lightning_fastdata.loader.ring.ring import IN_USE
 
 pytestmark = pytest.mark.gpu
 
@@ -272,4 +272,4 @@ def test_slots_of_pinned_batches_are_used_again(loader: FastDataLoader) -> None:
         places.add(batch.data_ptr())
         batch.to("cuda", non_blocking=True)
 
-    assert len(places) <= 2 * 2 + IN_USE
+    assert len(places) <= loader.plan.prefetch_batches + IN_USE

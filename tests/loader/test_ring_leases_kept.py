@@ -6,20 +6,17 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from ring_tools import answers, engine_of
 from sample_sets import loader_of
 from test_ring_leases import ROW_BYTES, Noise
 
-from lightning_fastdata.loader.engine import Request
-from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.ring.budget import MemoryBudget
-from lightning_fastdata.loader.ring.ring_engine import IN_USE, RingEngine
-from lightning_fastdata.loader.ring.settings import RingSettings
+from lightning_fastdata.loader.ring.ring import IN_USE
 
 MANY = 2**40  # bytes, more than any test takes
 
@@ -46,35 +43,12 @@ def slot_descriptors() -> int:
 
 def ring_of(dataset: Any, budget: MemoryBudget, *, depth: int = 4, batch_size: int = 2) -> Any:
     """All batches of one pass, through an engine with two workers."""
-    engine = RingEngine(
-        recipe_of(dataset, None, None, batched=True),
-        RingSettings(num_workers=2),
-        start_method="fork",
-        depth=depth,
-        budget=budget,
-    )
-
-    def batches() -> Iterator[Any]:
-        asked, of = 0, len(dataset) // batch_size
-        try:
-            for _ in range(of):
-                while asked < of and engine.in_flight < depth:
-                    first = asked * batch_size
-                    engine.submit(
-                        Request(
-                            number=asked,
-                            epoch=0,
-                            indices=np.arange(first, first + batch_size),
-                            seeds=np.zeros(batch_size, np.uint64),
-                            batch_seed=0,
-                        )
-                    )
-                    asked += 1
-                yield engine.next().data
-        finally:
-            engine.close()
-
-    return batches()
+    engine = engine_of(dataset, budget, depth=depth)
+    try:
+        for answer in answers(engine, len(dataset) // batch_size, batch_size):
+            yield answer.data
+    finally:
+        engine.close()
 
 
 def test_slots_of_dropped_batches_are_used_again() -> None:

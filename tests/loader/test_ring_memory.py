@@ -2,20 +2,17 @@
 
 import mmap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from ring_tools import answers, engine_of
 from torch.utils.data import Dataset
 
 from lightning_fastdata.errors import FastDataError
-from lightning_fastdata.loader.engine import HostBatch, Request
-from lightning_fastdata.loader.make import recipe_of
+from lightning_fastdata.loader.engine import HostBatch
 from lightning_fastdata.loader.ring.budget import MemoryBudget
-from lightning_fastdata.loader.ring.ring_engine import RingEngine
-from lightning_fastdata.loader.ring.settings import RingSettings
 
 MB = 1_000_000
 BUDGET_BYTES = 20 * MB
@@ -36,43 +33,6 @@ class OfSize(Dataset[Any]):
 
 def as_list(samples: list[Any]) -> list[Any]:
     return samples
-
-
-def engine_of(
-    dataset: Any,
-    budget: MemoryBudget | None,
-    *,
-    depth: int = 4,
-    num_workers: int = 2,
-    chunk_samples: int | None = None,
-    collate_fn: Callable[[Any], Any] | None = None,
-) -> RingEngine:
-    return RingEngine(
-        recipe_of(dataset, collate_fn, None, batched=True),
-        RingSettings(num_workers=num_workers, chunk_samples=chunk_samples),
-        start_method="fork",
-        depth=depth,
-        budget=budget,
-    )
-
-
-def answers(engine: RingEngine, batches: int, batch_size: int = 1) -> Iterator[HostBatch]:
-    """Ask for the dataset's first batches, keeping the engine as busy as a loader does."""
-    asked = 0
-    for _ in range(batches):
-        while asked < batches and engine.in_flight < engine.depth:
-            first = asked * batch_size
-            engine.submit(
-                Request(
-                    number=asked,
-                    epoch=0,
-                    indices=np.arange(first, first + batch_size),
-                    seeds=np.zeros(batch_size, np.uint64),
-                    batch_seed=0,
-                )
-            )
-            asked += 1
-        yield engine.next()
 
 
 def assert_right(answer: HostBatch, dataset: OfSize) -> None:

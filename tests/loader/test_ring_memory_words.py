@@ -9,8 +9,8 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import torch
+from ring_tools import answers, engine_of
 from sample_sets import Numbers, Stream, loader_of
-from test_ring_memory import answers, engine_of
 from torch.utils.data import Dataset, default_collate
 
 from lightning_fastdata.errors import BatchShapeError, SettingsError

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,24 +13,9 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import torch
+from ring_tools import GONE_WITHIN_S, Stuck, left_of
 from sample_sets import Numbers, loader_of
 from torch.utils.data import DataLoader
-
-GONE_WITHIN_S = 5.0  # a second of grace, then the kernel
-
-
-class Stuck(Numbers):
-    """Tells when a sample from ``at`` on is asked for, and never makes it."""
-
-    def __init__(self, reached: int, at: int = 5) -> None:
-        super().__init__(400)
-        self.reached, self.at = reached, at
-
-    def __getitem__(self, index: int) -> int:
-        if index >= self.at:
-            os.write(self.reached, b"x")
-            time.sleep(1000)
-        return index
 
 
 class Program:
@@ -88,23 +72,6 @@ def running(run: Callable[[int], None]) -> Iterator[Program]:
         yield program
     finally:
         program.end()
-
-
-def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended in time; a zombie has, whoever should have waited for it."""
-    deadline_s = time.monotonic() + GONE_WITHIN_S
-    left = processes
-    while left and time.monotonic() < deadline_s:
-        _, left = psutil.wait_procs(left, timeout=0.1)
-        left = [process for process in left if is_alive(process)]
-    return left
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def fast_batches(said: int) -> None:
@@ -191,6 +158,7 @@ def test_strangers_forked_beside_an_open_ring_do_not_keep_it_alive() -> None:
 
 SCRIPT = """
 import os, sys, psutil
+from ring_tools import GONE_WITHIN_S, Stuck, left_of
 from sample_sets import Numbers, loader_of
 loader = loader_of(Numbers(400), num_workers=2)
 batches = iter(loader)

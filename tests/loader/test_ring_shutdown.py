@@ -3,7 +3,6 @@
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,43 +10,11 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from ring_tools import Stuck, left_of
 from sample_sets import Numbers, loader_of
 
 from lightning_fastdata.errors import WorkerError
 from lightning_fastdata.loader.ring import ring_engine
-
-GONE_WITHIN_S = 5.0  # for the slowest way to end: a second of grace, then the kernel
-
-
-class Stuck(Numbers):
-    """Tells when a sample from ``at`` on is asked for, and never makes it."""
-
-    def __init__(self, reached: int, at: int = 5) -> None:
-        super().__init__(400)
-        self.reached, self.at = reached, at
-
-    def __getitem__(self, index: int) -> int:
-        if index >= self.at:
-            os.write(self.reached, b"x")
-            time.sleep(1000)
-        return index
-
-
-def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended in time; a zombie has, whoever should have waited for it."""
-    deadline_s = time.monotonic() + GONE_WITHIN_S
-    left = processes
-    while left and time.monotonic() < deadline_s:
-        _, left = psutil.wait_procs(left, timeout=0.1)
-        left = [process for process in left if is_alive(process)]
-    return left
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def holdings() -> set[str]:

@@ -5,9 +5,7 @@ import resource
 
 from lightning_fastdata.machine import read_machine
 
-MEMORY_FRACTION = (
-    0.5  # of the memory that is free at first use; the rest is for the training itself
-)
+MEMORY_FRACTION = 0.5  # of what is free at first use; the rest is for the training itself
 FILES_FRACTION = 0.25  # of the files that a process may open: each slot is one in every process
 
 

@@ -51,6 +51,14 @@ def worker_error(died: WorkerDied) -> WorkerError:
     )
 
 
+def timed_out(timeout_s: float) -> WorkerError:
+    """The error of a batch that takes too long."""
+    return WorkerError(
+        f"DataLoader timed out after {timeout_s:g} seconds: no batch came from the workers, wanted "
+        "one. Pass a longer timeout, or look at what the dataset waits for."
+    )
+
+
 def is_worth_a_warning(grew: MemoryGrew) -> bool:
     """Whether the copies that all workers made take a share of memory that people care about."""
     total: int = psutil.virtual_memory().total

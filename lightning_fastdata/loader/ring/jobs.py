@@ -55,8 +55,10 @@ class Jobs:
         self.ready.extend(cuts)
 
     def settle(self, done: ChunkDone) -> BatchDone | None:
-        """Take an answer in; give the batch's, once all of it has come."""
-        job = self._jobs[done.number]
+        """Take an answer in; give the batch's, once all of it has come and is still wanted."""
+        job = self._jobs.get(done.number)
+        if job is None:
+            return None
         job.done.append(done)
         job.waiting_for -= 1
         if job.waiting_for:
@@ -79,10 +81,6 @@ class Jobs:
         for number in batches:
             self._jobs.pop(number, None)
         self.ready = deque(chunk for chunk in self.ready if chunk.number not in batches)
-
-    def is_wanted(self, number: int) -> bool:
-        """Whether an answer to this batch is still waited for."""
-        return number in self._jobs
 
     def _cuts(self, batch: Chunk, num_workers: int) -> list[Chunk]:
         size = batch.batch_size

@@ -102,7 +102,7 @@ def layout_of(text: str) -> Layout:
 
 
 def class_at(module: str, name: str) -> Any:
-    """The class of that name; in a worker too, the main module's stay the main module's."""
+    """The class of that name, in a module that this process has imported."""
     found: Any = sys.modules[module]
     for part in name.split("."):
         found = getattr(found, part)

@@ -40,22 +40,23 @@ class Chunk(NamedTuple):
 
     number: int
     """The batch's."""
-    slot: int
-    most_bytes: int
-    """What the batch may take of its slot."""
     mode: Mode
     epoch: int
-    indices: bytes
-    """int64 each; or pickled keys, which only a worker looks at."""
-    are_keys: bool
     seeds: bytes
     """uint64 each; one for a new stream."""
-    batch_seed: int
-    first_row: int
-    batch_size: int
+    indices: bytes = b""
+    """int64 each; or pickled keys, which only a worker looks at."""
+    are_keys: bool = False
+    batch_seed: int = 0
+    batch_size: int = 1
     """Of the whole batch."""
-    worker: int | None
+    first_row: int = 0
+    worker: int | None = None
     """Who has to make it; ``None`` is anyone."""
+    slot: int = 0
+    """Chosen by the ring, as is ``most_bytes``."""
+    most_bytes: int = 0
+    """What the batch may take of its slot."""
 
 
 class NeedsWhole(NamedTuple):
@@ -123,5 +124,5 @@ class MemoryGrew(NamedTuple):
     """Workers make more and more of the dataset's memory their own copy."""
 
     bytes_each: int
-    """Growth of one worker since its first chunk."""
+    """Growth of one worker since it first looked."""
     num_workers: int

@@ -112,8 +112,6 @@ class Nursery:
         if done.copied_bytes is not None and done.copied_bytes >= 2 * self._reported_growth:
             self._reported_growth = done.copied_bytes
             self._tell(None, MemoryGrew(done.copied_bytes, self._num_workers))
-        if not self._jobs.is_wanted(done.number):
-            return
         batch = self._jobs.settle(done)
         if batch is not None:
             self._tell(None, batch)

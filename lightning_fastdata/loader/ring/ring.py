@@ -11,11 +11,13 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
 from lightning_fastdata.errors import FastDataError, WorkerError
+from lightning_fastdata.loader.buffers import can_pin
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.ring.budget import MemoryBudget
+from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
 from lightning_fastdata.loader.ring.failures import (
     is_worth_a_warning,
     raise_failure,
+    timed_out,
     warn_of_copies,
     worker_error,
 )
@@ -48,6 +50,7 @@ from lightning_fastdata.loader.ring.slots import Slot, SlotPool
 from lightning_fastdata.loader.ring.times import ChunkTimes
 from lightning_fastdata.plan import StartMethod
 
+IN_USE = 2  # slots beyond those in flight: the batch in the loop's hands and the one before
 LEAST_SHARES = 4  # no batch may take more than a quarter of what is left: two are in use
 
 
@@ -72,10 +75,10 @@ class Ring:
         recipe: What to make batches with.
         settings: How the ring is run.
         start_method: How the nursery is started.
+        in_flight: Batches asked for at a time; readers who keep batches get slots beyond them.
         pin_memory: Whether slots are page-locked once CUDA is in use.
-        budget: Of memory for slots.
-        working_slots: What it takes to keep the workers busy; more only for readers who keep
-            batches.
+        timeout_s: How long a batch may take; 0 is for ever.
+        budget: Of memory for slots; ``None`` is the one that this process's loaders share.
     """
 
     def __init__(
@@ -83,18 +86,21 @@ class Ring:
         recipe: Recipe,
         settings: RingSettings,
         start_method: StartMethod,
+        *,
+        in_flight: int,
         pin_memory: bool,
-        budget: MemoryBudget,
-        working_slots: int,
+        timeout_s: float,
+        budget: MemoryBudget | None,
     ) -> None:
         self._recipe, self._settings, self._start_method = recipe, settings, start_method
-        self._pin_memory, self._budget = pin_memory, budget
-        self._working_slots = working_slots
+        self._pin_memory, self._timeout_s = can_pin(pin_memory), timeout_s
+        self._budget = BUDGET if budget is None else budget
+        self._working_slots = in_flight + IN_USE
         self._pool = self._new_pool()
         self._nursery: NurseryProcess | None = None
         self._asked: dict[int, tuple[Chunk, Slot]] = {}
         self._no_room: deque[tuple[Chunk, Slot, int]] = deque()
-        self._delivered = 0
+        self._has_delivered = False
         self._warned_of_copies = False
         self._refused_pin: str | None = None
 
@@ -113,16 +119,16 @@ class Ring:
         self._send(batch, slot)
         return True
 
-    def answer(self, timeout_s: float | None) -> RingBatch:
+    def answer(self) -> RingBatch:
         """Wait for any batch that was asked for.
 
         Raises:
-            TimeoutError: If none came in time; the next call goes on waiting.
-            FastDataError: If a worker or the nursery died, or memory does not suffice.
+            WorkerError: If none came in time, or a worker or the nursery died.
+            FastDataError: If memory does not suffice.
         """
         self._give_room()
         while True:
-            message = self._hear(timeout_s)
+            message = self._hear()
             if isinstance(message, BatchDone):
                 batch = self._settled(message)
                 if batch is not None:
@@ -155,10 +161,12 @@ class Ring:
         self._asked.clear()
         self._no_room.clear()
 
-    def _hear(self, timeout_s: float | None) -> Any:
+    def _hear(self) -> Any:
         assert self._nursery is not None
         try:
-            return self._nursery.channel.receive(timeout_s)[0]
+            return self._nursery.channel.receive(self._timeout_s or None)[0]
+        except TimeoutError:
+            raise timed_out(self._timeout_s) from None
         except EOFError:
             raise self._nursery_error() from None
 
@@ -202,7 +210,7 @@ class Ring:
             self._pool.give_back(slot)
         else:
             data = self._opened(batch, slot, result)
-        self._delivered += 1
+        self._has_delivered = True
         return RingBatch(
             number=done.number,
             data=data,
@@ -231,9 +239,9 @@ class Ring:
 
     def _pin(self, mapping: Mapping) -> None:
         # Never the first batch: it is waited for, and a pageable copy of it is sooner done.
-        if not self._pin_memory or mapping.is_pinned or not self._delivered or self._refused_pin:
+        if not self._pin_memory or not self._has_delivered or self._refused_pin:
             return
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch left it untyped
+        if not mapping.is_pinned and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch left it untyped
             self._refused_pin = pin(mapping)
             if self._refused_pin:
                 warnings.warn(

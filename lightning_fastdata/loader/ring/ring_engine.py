@@ -1,25 +1,20 @@
 """The ring engine: batches in shared slots, given in the order in which they were asked for."""
 
-import warnings
 from collections import deque
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
-import torch
 
-from lightning_fastdata.errors import WorkerError
 from lightning_fastdata.loader.engine import HostBatch, Request
 from lightning_fastdata.loader.make import Recipe, is_rows
 from lightning_fastdata.loader.ring.arena import dumps
-from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
+from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.failures import raise_failure
 from lightning_fastdata.loader.ring.messages import Chunk, Mode
 from lightning_fastdata.loader.ring.ring import Ring, RingBatch
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.plan import StartMethod
-
-IN_USE = 2  # slots beyond those in flight: the batch in the loop's hands and the one before
 
 
 class RingEngine:
@@ -48,7 +43,7 @@ class RingEngine:
         in_order: bool = True,
         budget: MemoryBudget | None = None,
     ) -> None:
-        self._depth, self._timeout_s, self._in_order = depth, timeout_s, in_order
+        self._depth, self._in_order = depth, in_order
         self._mode: Mode = "rows" if is_rows(recipe) else "whole"
         # A forked worker has the main module's classes, a fresh one has to be sent them.
         self._pickle = dumps if start_method == "fork" else cloudpickle.dumps
@@ -59,9 +54,10 @@ class RingEngine:
             recipe,
             settings,
             start_method,
-            pin_memory and can_pin(),
-            BUDGET if budget is None else budget,
-            depth + IN_USE,
+            in_flight=depth,
+            pin_memory=pin_memory,
+            timeout_s=timeout_s,
+            budget=budget,
         )
 
     @property
@@ -87,13 +83,7 @@ class RingEngine:
             WorkerError: If it took longer than the timeout, or a worker died.
             Exception: What the user's own code raised while making the batch.
         """
-        try:
-            batch = self._awaited()
-        except Exception:
-            raise
-        except BaseException:  # ctrl-C may have cut a message in two
-            self.stop()
-            raise
+        batch = self._awaited()
         request = next(request for request in self._asked if request.number == batch.number)
         self._asked.remove(request)
         if batch.failure is not None:
@@ -127,10 +117,7 @@ class RingEngine:
                 found = self._finished.pop(self._asked[0].number, None)
                 if found is not None:
                     return found
-            try:
-                batch = self._ring.answer(self._timeout_s or None)
-            except TimeoutError:
-                raise timed_out(self._timeout_s) from None
+            batch = self._ring.answer()
             if not self._in_order:
                 return batch
             self._finished[batch.number] = batch
@@ -144,35 +131,11 @@ class RingEngine:
         are_keys = not isinstance(indices, np.ndarray)
         return Chunk(
             number=request.number,
-            slot=0,
-            most_bytes=0,
             mode=self._mode,
             epoch=request.epoch,
             indices=self._pickle(indices) if are_keys else indices.astype(np.int64).tobytes(),
             are_keys=are_keys,
             seeds=request.seeds.tobytes(),
             batch_seed=request.batch_seed,
-            first_row=0,
             batch_size=len(request.seeds),
-            worker=None,
         )
-
-
-def can_pin() -> bool:
-    """Whether there is a CUDA device to page-lock for; warns where there is none."""
-    if torch.cuda.is_available():
-        return True
-    warnings.warn(
-        "pin_memory=True, but there is no CUDA device to copy to: batches are not pinned. "
-        "Leave pin_memory out where there is none.",
-        stacklevel=2,
-    )
-    return False
-
-
-def timed_out(timeout_s: float) -> WorkerError:
-    """The error of a batch that takes too long."""
-    return WorkerError(
-        f"DataLoader timed out after {timeout_s:g} seconds: no batch came from the workers, wanted "
-        "one. Pass a longer timeout, or look at what the dataset waits for."
-    )

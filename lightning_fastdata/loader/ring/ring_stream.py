@@ -6,11 +6,10 @@ from typing import Any
 
 from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
+from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.failures import raise_failure
 from lightning_fastdata.loader.ring.messages import SEED_BYTES, Chunk
 from lightning_fastdata.loader.ring.ring import Ring, RingBatch
-from lightning_fastdata.loader.ring.ring_engine import IN_USE, can_pin, timed_out
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.plan import StartMethod
 
@@ -44,15 +43,15 @@ class RingStream:
         budget: MemoryBudget | None = None,
     ) -> None:
         self._settings, self._prefetch = settings, prefetch
-        self._timeout_s, self._in_order = timeout_s, in_order
-        self._closed = False
+        self._in_order, self._closed = in_order, False
         self._ring = Ring(
             recipe,
             settings,
             start_method,
-            pin_memory and can_pin(),
-            BUDGET if budget is None else budget,
-            settings.num_workers * prefetch + IN_USE,
+            in_flight=settings.num_workers * prefetch,
+            pin_memory=pin_memory,
+            timeout_s=timeout_s,
+            budget=budget,
         )
         self._number = 0
 
@@ -76,7 +75,7 @@ class RingStream:
             if not course.active:
                 return
             if not course.waiting:  # no slot is free: those of a worker that ended will be
-                self._ring.answer(self._timeout_s or None)
+                self._ring.answer()
                 continue
             batch = self._awaited(course)
             if batch.ended:
@@ -103,7 +102,7 @@ class RingStream:
         """Wait for what a pass that was left half way had asked for; nobody wants it now."""
         try:
             while self._ring.in_flight:
-                self._ring.answer(self._timeout_s or None)
+                self._ring.answer()
         except Exception:  # of a batch that nobody will see
             self._ring.close()
 
@@ -111,16 +110,9 @@ class RingStream:
         worker = course.active[0]
         batch = Chunk(
             number=self._number,
-            slot=0,
-            most_bytes=0,
             mode="stream" if worker in course.begun else "new stream",
             epoch=epoch,
-            indices=b"",
-            are_keys=False,
             seeds=((seed + worker) % 2**64).to_bytes(SEED_BYTES, "little"),
-            batch_seed=0,
-            first_row=0,
-            batch_size=1,
             worker=worker,
         )
         if not self._ring.ask(batch):
@@ -136,10 +128,7 @@ class RingStream:
                 number = min(course.finished)
             if number in course.finished:
                 return course.finished.pop(number)
-            try:
-                batch = self._ring.answer(self._timeout_s or None)
-            except TimeoutError:
-                raise timed_out(self._timeout_s) from None
+            batch = self._ring.answer()
             if batch.number in course.waiting:
                 course.finished[batch.number] = batch
 

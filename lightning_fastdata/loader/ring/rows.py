@@ -61,7 +61,7 @@ def write_rows(
     columns = [
         _Rows(mapping.tensor(offset, column.dtype, (batch_size, *column.shape)), kind)
         if column.kind == "rows"
-        else _Texts(kind)
+        else _Texts()
         for column, offset, kind in zip(layout.columns, place.offsets, kinds, strict=True)
     ]
     put = _putter(first, columns)
@@ -236,8 +236,8 @@ class _Rows:
 class _Texts:
     """A column of strings or bytes, which go with the message."""
 
-    def __init__(self, kind: Any) -> None:
-        self._kind, self.texts = kind, list[Any]()
+    def __init__(self) -> None:
+        self.texts: list[Any] = []
         self.put = self.texts.append
 
     def write(self, start: int, stop: int) -> None:

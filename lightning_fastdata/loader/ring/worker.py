@@ -31,6 +31,7 @@ from lightning_fastdata.loader.ring.messages import (
     Result,
     StreamEnded,
 )
+from lightning_fastdata.loader.ring.opened import batch_of_rows
 from lightning_fastdata.loader.ring.rows import NotRowsError, write_rows
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.stream import StreamEndedError, StreamReader
@@ -189,20 +190,10 @@ class Worker:
 
     def _stacked_in_slot(self, samples: list[Any]) -> Any:
         written = write_rows(samples, self._map_size, 0, len(samples))
-        layout = layout_of(written.layout)
-        place = layout.place(len(samples))
-        mapping = self._map_size(place.size)
-        self._within.append(mapping)
-        self._used = place.size
-        texts = iter(written.texts)
-        leaves: list[Any] = []
-        for column, offset in zip(layout.columns, place.offsets, strict=True):
-            if column.kind == "rows":
-                leaves.append(mapping.tensor(offset, column.dtype, (len(samples), *column.shape)))
-            else:
-                leaves.append(column.collected(next(texts)))
+        self._used = layout_of(written.layout).place(len(samples)).size
+        self._within.append(self._map_size(self._used))
         try:
-            return layout.build(leaves)
+            return batch_of_rows(written, len(samples), self._within[-1].tensor)
         except (KeyError, AttributeError) as error:  # a class of the loop's main module
             raise NotRowsError from error
 
