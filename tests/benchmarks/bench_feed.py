@@ -11,6 +11,7 @@ from all three generators for each sample: the ring seeds them each time, torch 
     first batch         from a new loader to its first batch, starting the processes included
     parent CPU          samples for each CPU second of the training process, all its threads
     busy loop           8 ms of pure Python between two batches against 8 ms of sleep
+    in flight           the ring with 2, 4 and 6 batches ahead of each worker, tokens
 """
 
 import argparse
@@ -65,6 +66,7 @@ def works(folder: Path, pictures: Path) -> dict[str, Callable[..., list[dict[str
     found["first batch"] = partial(measure_first_batch, pictures)
     found["parent CPU"] = measure_parent
     found["busy loop"] = measure_busy_loop
+    found["in flight"] = partial(measure_in_flight, folder)
     return found
 
 
@@ -138,6 +140,22 @@ def measure_busy_loop(name: str, parsed: argparse.Namespace) -> list[dict[str, A
         variants[f"torch, {use}"] = partial(loop, stock, consume)
     claims = {f"{name}: at most 10 % slower than idle": ("ring, busy", "ring, idle", 0.9)}
     return measured(name, variants, claims, parsed, ring)
+
+
+def measure_in_flight(folder: Path, name: str, parsed: argparse.Namespace) -> list[dict[str, Any]]:
+    tokens = Tokens(folder)
+    loaders = {
+        f"{ahead} each": FastDataLoader(tokens, engine="ring", prefetch_factor=ahead, **HOW)
+        for ahead in (2, 4, 6)
+    }
+    for batches in zip(*loaders.values(), strict=True):
+        assert all(same(batch, batches[0]) for batch in batches), "never time a wrong answer"
+    variants: dict[str, Variant] = {
+        ahead: partial(loop, loader, ignore) for ahead, loader in loaders.items()
+    }
+    claims = {f"{name}: 4 a worker are faster than 2": ("4 each", "2 each", 1.0)}
+    claims[f"{name}: 6 are little faster than 4"] = ("4 each", "6 each", 0.9)
+    return measured(name, variants, claims, parsed, *loaders.values())
 
 
 def both(dataset: Any) -> tuple[Any, Any]:
