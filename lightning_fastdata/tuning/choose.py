@@ -11,7 +11,7 @@ from lightning_fastdata.tuning.probe import ProbeFacts
 HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
 HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
 RING_HANDOVER_NS = 200_000  # CPU time of taking any batch (64 / 319,299 s; bench_feed, two cores)
-RING_IN_FLIGHT = 8  # batches: 2 workers are 1.06 times as fast as with 4, 12 add little (bench_feed)
+RING_IN_FLIGHT = 8  # batches; bench_feed: for 2 workers 1.06 times as fast as 4
 HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
 SHARED_MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
 
