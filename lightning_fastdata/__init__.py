@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_fastdata.callback import DataStallProfiler
+    from lightning_fastdata.checkup import doctor
     from lightning_fastdata.datamodule import FastDataModule
     from lightning_fastdata.dataset.image_folder import ImageFolder
     from lightning_fastdata.errors import FastDataError
@@ -25,6 +26,7 @@ __all__ = [
     "ImageFolder",
     "LoaderPlan",
     "StallSummary",
+    "doctor",
 ]
 
 _ROOMS = {
@@ -35,6 +37,7 @@ _ROOMS = {
     "ImageFolder": "dataset.image_folder",
     "LoaderPlan": "plan",
     "StallSummary": "stalls",
+    "doctor": "checkup",
 }
 
 

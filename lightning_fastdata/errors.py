@@ -35,3 +35,19 @@ class ResumeError(FastDataError, RuntimeError):
 
 class MissingExtraError(FastDataError, ImportError):
     """An optional library is needed; the message gives the pip command."""
+
+
+class HazardWarning(UserWarning):
+    """The dataset holds what worker processes cannot share safely; the message says where."""
+
+
+class WorkerWarning(UserWarning):
+    """A worker process ended or got stuck and was replaced; the run goes on and loses nothing."""
+
+
+class BadSampleWarning(UserWarning):
+    """A sample that cannot be made was skipped or left out; the message names it."""
+
+
+class ShortageWarning(UserWarning):
+    """Memory, shared memory or open files are too few for what was wanted; less was planned."""

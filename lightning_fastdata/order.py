@@ -26,7 +26,7 @@ functions; chi-square tests on tiny lengths, where a weak network shows first, n
 _CHUNK = 4096  # positions computed at once where a plain iterator is asked for; guess
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # SplitMix64
 _HALF = np.uint64(32)
-_ORDER, _SAMPLES, _BATCHES = range(3)  # what a stream of random numbers is for
+_ORDER, _SAMPLES, _BATCHES, _REPEATS = range(4)  # what a stream of random numbers is for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +80,18 @@ def seeds_at(positions: Int64s, key: EpochKey, *, of_batches: bool = False) -> U
     """
     stream = _stream_key(key, _BATCHES if of_batches else _SAMPLES, 1)[0]
     return _scramble(positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + stream)
+
+
+def draw_repeat(key: EpochKey, index: int, attempt: int) -> int:
+    """Draw 64 bits that choose which sample takes the place of a bad one.
+
+    Args:
+        key: The pass; its cycle has no say, so that a sample has one stand-in an epoch.
+        index: The bad sample, 0 or more.
+        attempt: How many stand-ins were bad themselves.
+    """
+    entropy = (key.seed, key.epoch, _REPEATS, index, attempt)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def _stream_key(key: EpochKey, stream: int, words: int) -> UInt64s:

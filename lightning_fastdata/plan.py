@@ -29,7 +29,14 @@ class LoaderPlan:
     """Whether workers live on between epochs. False starts them again each epoch."""
     start_method: StartMethod | None
     """How workers are started; ``None`` is the platform's default (and always with ``inline``)."""
+    sample_timeout_s: float | None = None
+    """How long a worker may be at one sample before it counts as stuck; ``None`` is for ever."""
+    sample_timeout_follows: bool = False
+    """Whether that limit grows with the slowest sample that is seen (``"auto"``)."""
     predicted_stall_fraction: float | None = None
     """The share of a step that training is expected to wait (0 to 1); ``None`` is not predicted."""
+    shortage: str | None = None
+    """What was too little for the plan that would have been made, and the remedy; ``None``: all
+    was there."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Field name to the sentence that says why."""

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lightning_fastdata"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 STREET = ["errors", "trace", "plan", "machine", "order", "dataset", "tuning", "loader", "transfer"]
-STREET += ["stalls", "report", "datamodule", "callback", "plugin", "cli"]
+STREET += ["checkup", "stalls", "report", "datamodule", "callback", "plugin", "cli"]
 DOORS = {"datamodule", "callback", "plugin", "cli"}  # the only rooms that may know Lightning
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
 MAY_PRINT = {"report", "cli"}

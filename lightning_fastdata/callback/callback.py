@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +16,7 @@ import lightning.pytorch
 import pytorch_lightning
 from typing_extensions import override
 
+from lightning_fastdata.callback.bad_samples import bad_samples_of
 from lightning_fastdata.callback.run import MeasuredRun
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.report import render_terminal, say, write_json
@@ -125,6 +127,8 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         if self.summary is None:
             # The run broke off, perhaps with the device: read only what has already arrived.
             self.summary = run.end(wait=False)
+        if self.summary is not None:
+            self.summary = _with_bad_samples(self.summary, trainer)
         if self.summary is not None and trainer.is_global_zero:
             self._give_reports(self.summary)
 
@@ -175,6 +179,14 @@ def _check(dirpath: Any, reports: Any, log_every_n_steps: Any) -> None:
             f"log_every_n_steps is {log_every_n_steps!r}, but a whole number from 0 is wanted. "
             "Pass 50 to log every fifty batches, or 0 to log nothing."
         )
+
+
+def _with_bad_samples(summary: StallSummary, trainer: Any) -> StallSummary:
+    try:
+        return replace(summary, bad_samples=bad_samples_of(trainer))
+    except Exception as error:  # of a loader that is not ours
+        _logger.warning("The bad samples could not be listed (%r).", error)
+        return summary
 
 
 def _say(trainer: Any, line: str) -> None:

@@ -1,9 +1,10 @@
-"""The command line: ``lightning-fastdata demo``."""
+"""The command line: ``lightning-fastdata demo`` and ``lightning-fastdata doctor``."""
 
 import sys
 from collections.abc import Sequence
 
 from lightning_fastdata.cli.arguments import build_parser, demo_options
+from lightning_fastdata.cli.doctor_arguments import doctor_options
 from lightning_fastdata.errors import FastDataError
 
 __all__ = ["main"]
@@ -19,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; ``None`` is those of this process.
 
     Returns:
-        The exit status: 0, 2 where something was refused or could not be done (said in one
-        sentence on standard error), 130 after ctrl-C.
+        The exit status: 0, 1 where the doctor found something wrong, 2 where something was refused
+        or could not be done (said in one sentence on standard error), 130 after ctrl-C.
 
     Raises:
         SystemExit: After ``--help`` and ``--version``, as argparse does it.
@@ -31,8 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command is None:
             parser.print_help()
             return 0
+        # Below, not above: torch and Lightning take seconds, which --help need not.
+        if arguments.command == "doctor":
+            from lightning_fastdata.cli.doctor import run_doctor
+
+            return run_doctor(doctor_options(arguments))
         options = demo_options(arguments)
-        # Here, not above: torch and Lightning take seconds, which --help need not.
         from lightning_fastdata.cli.demo import run_demo
 
         run_demo(options)

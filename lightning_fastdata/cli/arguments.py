@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from typing_extensions import override
 
+from lightning_fastdata.cli.doctor_arguments import add_doctor
+from lightning_fastdata.cli.words import whole_number
 from lightning_fastdata.errors import SettingsError
 
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -85,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_demo_arguments(demo)
+    add_doctor(commands)
     return parser
 
 
@@ -171,25 +174,12 @@ def _accelerator(text: str) -> str:
 
 
 def _count(text: str) -> int:
-    return _whole_number(text, lowest=1)
+    return whole_number(text, lowest=1)
 
 
 def _pixels(text: str) -> int:
-    return _whole_number(text, lowest=1, highest=_MAX_PIXELS)
+    return whole_number(text, lowest=1, highest=_MAX_PIXELS)
 
 
 def _seed(text: str) -> int:
-    return _whole_number(text, lowest=0)
-
-
-def _whole_number(text: str, *, lowest: int, highest: int | None = None) -> int:
-    try:
-        number: int | None = int(text)
-    except ValueError:
-        number = None
-    if number is None or number < lowest or (highest is not None and number > highest):
-        wanted = f"from {lowest}" if highest is None else f"from {lowest} to {highest}"
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, wanted a whole number {wanted}. Leave it out for the default"
-        )
-    return number
+    return whole_number(text, lowest=0)

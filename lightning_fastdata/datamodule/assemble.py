@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch.utils.data import IterableDataset, SequentialSampler
 
+from lightning_fastdata.datamodule.bad_samples import bad_sample_arguments
 from lightning_fastdata.datamodule.parts import LoaderParts
 from lightning_fastdata.datamodule.trainer import (
     TrainerConsumer,
@@ -24,6 +25,7 @@ from lightning_fastdata.datamodule.trainer import (
     step_dtype,
     with_lightnings_seeds,
 )
+from lightning_fastdata.datamodule.wishes import wishes_of
 from lightning_fastdata.dataset.image_folder import ImageFolder
 from lightning_fastdata.dataset.views import base_of
 from lightning_fastdata.loader.check import refuse_empty_share
@@ -76,6 +78,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         plan=plan,
         consumer=None if trainer is None else TrainerConsumer(trainer, training=training),
         deliver=deliver,
+        **bad_sample_arguments(module, name, parts.dataset, training=training),
     )
     if training:
         refuse_empty_share(loader)
@@ -126,7 +129,7 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
     trainer = module.trainer
     batched = parts.batch_size is not None or parts.batch_sampler is not None
     recipe = recipe_of(parts.dataset, parts.collate_fn, parts.batch_transform, batched=batched)
-    wishes = module.wishes()
+    wishes = wishes_of(module)
     if is_dry_run(trainer) and wishes.num_workers == wishes.engine == "auto":
         wishes = replace(wishes, engine="inline")  # a few batches are not worth measuring for
     plan = module.planner.plan(
@@ -136,6 +139,7 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
         parts.batch_size or getattr(parts.batch_sampler, "batch_size", None) or 1,
         local_world_size=None if trainer is None else trainer.num_devices,
         max_stall_fraction=module.max_stall_fraction,
+        bad_samples_end_it=module.on_bad_sample == "raise",
     )
     # Each rank measured for itself, and they must not differ.
     if trainer is not None and is_running(trainer):

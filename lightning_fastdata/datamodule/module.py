@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning
@@ -27,7 +28,6 @@ from lightning_fastdata.datamodule.trainer import is_overridden
 from lightning_fastdata.plan import EngineName
 from lightning_fastdata.report.plans import plan_as_arguments, plans_table
 from lightning_fastdata.report.table import show
-from lightning_fastdata.tuning.choose import Wishes
 
 _FORWARDED = (
     "prepare_data",
@@ -77,6 +77,14 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
             memory; on Linux), ``"torch"`` (torch's own workers) or ``"auto"``.
         max_stall_fraction: Share of a step (0 to 1) that may be spent waiting; fewer workers are
             taken where they reach it, once the time of a step is known.
+        on_bad_sample: What is done about a sample that raises, hangs or ends its worker twice:
+            ``"raise"``, or ``"skip"``, where another one of the order takes its place in training
+            and evaluation has one fewer.
+        max_bad_fraction: Share (0 to 1) of a dataset that may be bad before that is an error.
+        sample_timeout_s: Seconds that workers may take for a sample; ``"auto"`` is far more than
+            the slowest one seen, and 60 or more; ``None`` is for ever.
+        quarantine: Folder for the lists of bad samples, one a loader, which the next run reads;
+            ``None`` is ``quarantine`` in the trainer's ``default_root_dir``.
 
     Raises:
         SettingsError: If arguments cannot work together.
@@ -106,6 +114,10 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         seed: int = 0,
         engine: EngineName | Literal["auto"] = "auto",
         max_stall_fraction: float = 0.02,
+        on_bad_sample: Literal["raise", "skip"] = "raise",
+        max_bad_fraction: float = 0.01,
+        sample_timeout_s: float | Literal["auto"] | None = "auto",
+        quarantine: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
@@ -119,6 +131,8 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
         self.device_transform, self.worker_init_fn = device_transform, worker_init_fn
         self.multiprocessing_context, self.seed = multiprocessing_context, seed
         self.engine, self.max_stall_fraction = engine, max_stall_fraction
+        self.on_bad_sample, self.max_bad_fraction = on_bad_sample, max_bad_fraction
+        self.sample_timeout_s, self.quarantine = sample_timeout_s, quarantine
         check_settings(self)
         self.planner = Planner()
         self._source: Source = OwnDatasets(self)
@@ -257,21 +271,6 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
     def resolved_settings(self) -> dict[str, dict[str, Any]]:
         """Give what was decided for each loader, as arguments that make the same choices again."""
         return {name: plan_as_arguments(plan) for name, plan in self.planner.plans.items()}
-
-    def wishes(self) -> Wishes:
-        """What the arguments fix about loading, as they are now."""
-        pin_memory = self.pin_memory
-        if pin_memory == "auto":
-            trainer = self.trainer
-            pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return Wishes(
-            engine=self.engine,
-            num_workers=self.num_workers,
-            prefetch_factor=None if self.prefetch_factor == "auto" else self.prefetch_factor,
-            pin_memory=pin_memory,
-            persistent_workers=self.persistent_workers,
-            start_method=self.multiprocessing_context,
-        )
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(plans_table(self.planner.plans)))}</pre>"

@@ -35,6 +35,7 @@ class Planner:
         *,
         local_world_size: int | None,
         max_stall_fraction: float,
+        bad_samples_end_it: bool,
     ) -> LoaderPlan:
         """Decide how one loader loads; the choice stands in ``plans`` under ``name``."""
         self.plans[name] = measure_and_choose(
@@ -45,6 +46,7 @@ class Planner:
             local_world_size=local_world_size,
             step_time_s=self.step_time_s() if name.startswith("train") else None,
             max_stall_fraction=max_stall_fraction,
+            bad_samples_end_it=bad_samples_end_it,
         )
         return self.plans[name]
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from torch.utils.data import Dataset, IterableDataset
 
+from lightning_fastdata.datamodule.bad_samples import check_bad_samples
 from lightning_fastdata.datamodule.parts import LoaderParts, parts_of_loader
 from lightning_fastdata.datamodule.trainer import is_overridden
+from lightning_fastdata.datamodule.wishes import wishes_of
 from lightning_fastdata.dataset.image_folder import ImageFolder
 from lightning_fastdata.dataset.views import split_dataset
 from lightning_fastdata.errors import DatasetError, SettingsError
@@ -189,7 +191,8 @@ def check_settings(module: "FastDataModule") -> None:
     check_workers(module.num_workers)
     for size in (module.batch_size, module.eval_batch_size):
         check_batches(None, size, drop_last=False)
-    module.wishes()  # refuses what cannot work together
+    wishes_of(module)  # refuses what cannot work together
+    check_bad_samples(module)
     val_fraction, val_dataset = module.val_fraction, module.val_dataset
     if val_fraction is not None and (val_dataset is not None or not 0 < val_fraction < 1):
         raise SettingsError(
@@ -274,8 +277,8 @@ def _refuse_no_source(source: Any, name: str) -> None:
 
 def _is_dataset(source: Any) -> bool:
     # Anything with samples by number serves, as it does for torch's DataLoader.
+    if isinstance(source, (str, bytes, type)):  # a class without arguments is one that builds
+        return False
     return isinstance(source, Dataset) or (
-        hasattr(source, "__getitem__")
-        and hasattr(source, "__len__")
-        and not isinstance(source, (str, bytes))
+        hasattr(source, "__getitem__") and hasattr(source, "__len__")
     )

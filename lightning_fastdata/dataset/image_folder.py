@@ -21,10 +21,11 @@ from lightning_fastdata.dataset.crop_box import (
     draw_crop_box,
     draw_flip,
 )
-from lightning_fastdata.dataset.image_decode import decode_into, open_with_pillow, read_file
+from lightning_fastdata.dataset.image_decode import decode_into, read_file
 from lightning_fastdata.dataset.image_index import ImageIndex, index_of_tree
 from lightning_fastdata.dataset.image_scan import scan_tree
 from lightning_fastdata.dataset.index_cache import default_cache_dir, load_or_scan
+from lightning_fastdata.dataset.pillow_decode import open_with_pillow
 from lightning_fastdata.errors import SampleError, SettingsError
 
 # The endings, mean and deviation are torchvision's.
@@ -40,6 +41,13 @@ class ImageFolder(Dataset[tuple[Any, int]]):
     caller owns, and a plain int. Pictures of any mode come out as RGB; alpha is dropped, and EXIF
     rotation is not applied, both as in torchvision. All random draws come from torch's default
     generator.
+
+    A file that cannot be made into a sample is a ``SampleError`` that names it: missing, unreadable
+    or no regular file; no picture; ending early; a JPEG whose scan ends before the sample does;
+    more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, refused before they take memory. Flipped
+    bits are not noticed as long as the rest decodes. With a ``transform`` Pillow decides what is
+    damaged: it does not see a scan end early if an end marker follows. ``PIL.ImageFile``'s
+    ``LOAD_TRUNCATED_IMAGES`` lets damaged pictures pass.
 
     Args:
         root: Folder with one folder per class. Symbolic links are followed.
@@ -179,8 +187,8 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         except OSError as error:
             raise SampleError(
                 f"sample {position} ({self.sample_path(position)}) cannot be read: "
-                f"{error.strerror}, but it was there when the folder was listed. "
-                "Restore the file or its permissions."
+                f"{error.strerror}. Wanted a file that can be read, as it was when the folder was "
+                "listed. Restore it or its permissions."
             ) from error
 
     def _read_with_pillow(self, position: int) -> Image.Image:

@@ -99,7 +99,7 @@ def _find_classes(root: str) -> tuple[int, list[str]]:
     try:
         mtime_ns = os.stat(root).st_mtime_ns
         with os.scandir(root) as entries:
-            class_names = sorted(entry.name for entry in entries if entry.is_dir())
+            class_names = sorted(entry.name for entry in entries if _is_folder(entry))
     except FileNotFoundError as error:
         raise DatasetError(
             f"{root} does not exist, wanted a folder with one folder of pictures per class. "
@@ -158,13 +158,20 @@ def _list_folder(path: str) -> tuple[int, tuple[int, int], list[str], list[str]]
         status = os.stat(path)  # before listing: a change while listing then shows as a newer time
         with os.scandir(path) as entries:
             for entry in entries:
-                (inner if entry.is_dir() else files).append(entry.name)
+                (inner if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
         raise DatasetError(
             f"{path} cannot be listed ({error.strerror}), wanted a readable folder. "
             "Correct its permissions or take it out of the dataset."
         ) from error
     return status.st_mtime_ns, (status.st_dev, status.st_ino), inner, files
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as os.walk does, leave it to whoever reads the file
+        return False
 
 
 def _refuse_empty_classes(root: str, class_names: list[str], counts: tuple[int, ...]) -> None:

@@ -11,7 +11,8 @@ _END = b"\xff\xd9"
 # Baseline, extended and progressive frames with Huffman coding; others are left to Pillow.
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_ENDS_THE_HEADER = frozenset({0xD9, 0xDA})
+# No header goes on after these; 0x00 is no marker, and libjpeg looks for one behind it.
+_ENDS_THE_HEADER = frozenset({0x00, 0xD8, 0xD9, 0xDA})
 _HAS_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 

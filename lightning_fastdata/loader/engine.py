@@ -1,10 +1,29 @@
 """What the loader asks of whatever makes its batches, and the two values that pass between them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
-from lightning_fastdata.order import UInt64s
+import numpy as np
+
+from lightning_fastdata.order import EpochKey, UInt64s
+
+
+class Change(NamedTuple):
+    """Something else in the place of a sample that cannot be made."""
+
+    row: int
+    skipped: Any
+    """The sample's index or key."""
+    repeated: Any
+    """That of the sample in its place; ``None`` where the batch has one sample fewer."""
+
+
+NOTHING = object()
+"""The data of a batch all of whose samples were left out."""
+
+
+_NO_PASS = EpochKey(seed=0, epoch=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +40,76 @@ class Request:
     """A seed for each sample, ``(B,)``."""
     batch_seed: int
     """The seed of what is done once a batch."""
+    key: EpochKey = _NO_PASS
+    """The pass that it is of."""
+    batched: bool = True
+    """Whether ``indices`` are of a batch; False is one key alone."""
+    spare: tuple[Any, ...] = ()
+    """Keys that the user's sampler gave before, to repeat in the place of bad ones."""
+    order_length: int | None = None
+    """How many samples the order is of; ``None`` where a sampler of the user's decides."""
+    changes: tuple[Change, ...] = ()
+    """What differs from what the order asked for."""
+    original: "Request | None" = None
+    """What the order asked for, where rows are left out."""
+
+    @property
+    def keys(self) -> Sequence[Any]:
+        """The samples' indices or keys, one a row, also without batching."""
+        if self._is_batch:
+            return plain_indices(self.indices)
+        return [self.indices]
+
+    @property
+    def _is_batch(self) -> bool:
+        # A single key may be a list itself: several samples for a dataset without batching.
+        indices = self.indices
+        return isinstance(indices, np.ndarray) or (self.batched and isinstance(indices, list))
+
+    def _like(self, keys: list[Any]) -> Any:
+        """The keys in the form that ``indices`` have."""
+        if isinstance(self.indices, np.ndarray):
+            return np.array(keys, dtype=np.int64)
+        return keys if self._is_batch or not keys else keys[0]
+
+    @property
+    def positions(self) -> int:
+        """How many positions of the order it stands for."""
+        return len(self.seeds) + sum(change.repeated is None for change in self.changes)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether all its samples were left out; a sampler may also ask for none at all."""
+        return self.original is not None and not len(self.seeds)
+
+    def with_changes(self, changes: Sequence[Change]) -> "Request":
+        """Ask for other samples in some rows; their seeds stay those of the rows."""
+        keys = list(self.keys)
+        for change in changes:
+            keys[change.row] = change.repeated
+        return replace(self, indices=self._like(keys), changes=tuple(changes))
+
+    def without(self, rows: Sequence[int]) -> "Request":
+        """Ask for the other rows only."""
+        keys, stay = self.keys, [row for row in range(len(self.seeds)) if row not in set(rows)]
+        return replace(
+            self,
+            indices=self._like([keys[row] for row in stay]),
+            seeds=self.seeds[stay],
+            changes=tuple(Change(row, keys[row], None) for row in rows),
+            original=self,
+        )
+
+    def unchanged(self) -> "Request":
+        """What the order asked for."""
+        if self.original is not None:
+            return self.original
+        if not self.changes:
+            return self
+        keys = list(self.keys)
+        for change in self.changes:
+            keys[change.row] = change.skipped
+        return replace(self, indices=self._like(keys), changes=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

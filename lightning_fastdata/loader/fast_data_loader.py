@@ -1,30 +1,33 @@
 """``FastDataLoader``: torch's DataLoader to look at, our order and engines inside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lightning_fastdata.loader.check import check_loader, refuse_empty_share
-from lightning_fastdata.loader.engine import Consumer, HostBatch, Request
+from lightning_fastdata.loader.check import check_loader
+from lightning_fastdata.loader.engine import NOTHING, Consumer, HostBatch
 from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.measure import measure_and_choose
+from lightning_fastdata.loader.mend import OnBadSample, mender_of
 from lightning_fastdata.loader.pace import Pace
-from lightning_fastdata.loader.position import Course, Position, Progress
+from lightning_fastdata.loader.position import Progress
+from lightning_fastdata.loader.quarantine import BadSample
 from lightning_fastdata.loader.requests import (
     cut_order,
+    own_order,
     replicas_of,
-    requests_of_order,
-    requests_of_sampler,
+    requests_from,
     seed_of_stream,
 )
 from lightning_fastdata.loader.serves import name_of_context
 from lightning_fastdata.loader.shelf import Ending, EngineShelf
-from lightning_fastdata.loader.torch_engine import WorkerSettings
+from lightning_fastdata.loader.torch_engine import worker_settings_of
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import EngineName, LoaderPlan
 from lightning_fastdata.tuning.choose import Wishes
@@ -64,6 +67,12 @@ class FastDataLoader(DataLoader[Any]):
             Linux), ``"torch"`` (torch's own workers) or ``"auto"``.
         seed: Names the run's orders and random numbers, 0 or more.
         batch_transform: Called in the worker on each collated batch; best where it works in place.
+        on_bad_sample: What is done about a sample that raises, hangs or ends its worker twice:
+            ``"raise"``, ``"skip"`` (another one of the order takes its place) or ``"leave_out"``.
+        max_bad_fraction: Share (0 to 1) of the dataset that may be bad before that is an error.
+        sample_timeout_s: Seconds that workers of the ring may take for a sample; ``"auto"`` is far
+            more than the slowest one seen, and 60 or more; ``None`` is for ever.
+        quarantine: File that lists bad samples (JSON lines), which the next run reads.
         plan: How to load, already decided; then nothing is measured.
         consumer: Who takes the batches, where that is not a plain loop: asked for the epoch at the
             first batch of each pass, and for batches not trained on yet when the position is saved.
@@ -80,6 +89,7 @@ class FastDataLoader(DataLoader[Any]):
     """
 
     _shelf: Any = None  # torch's constructor already sets _iterator, below
+    _chosen_epoch: int | None = None
 
     def __init__(
         self,
@@ -103,29 +113,35 @@ class FastDataLoader(DataLoader[Any]):
         engine: EngineName | Literal["auto"] = "auto",
         seed: int = 0,
         batch_transform: Callable[[Any], Any] | None = None,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_fraction: float = 0.01,
+        sample_timeout_s: float | Literal["auto"] | None = "auto",
+        quarantine: str | Path | None = None,
         plan: LoaderPlan | None = None,
         consumer: Consumer | None = None,
         deliver: Callable[[Any, int], Any] | None = None,
     ) -> None:
         length = check_loader(dataset, batch_size, num_workers, drop_last)
         self._is_stream = isinstance(dataset, IterableDataset)
+        self._mender = mender_of(dataset, on_bad_sample, max_bad_fraction, quarantine)
         if sampler is None and batch_sampler is None and not self._is_stream:
-            sampler = EpochOrder(
-                cast(Sized, dataset), shuffle=bool(shuffle), seed=seed, drop_last=drop_last
-            )
-            shuffle = None
+            sampler, shuffle = own_order(dataset, shuffle, seed, drop_last), None
         batched = batch_size is not None or batch_sampler is not None
         recipe = recipe_of(dataset, collate_fn, batch_transform, batched=batched)
-        if plan is None:
-            wishes = Wishes(
+        plan = plan or measure_and_choose(
+            Wishes(
                 engine=engine,
                 num_workers=num_workers,
                 prefetch_factor=prefetch_factor,
                 pin_memory=pin_memory,
                 persistent_workers=persistent_workers,
                 start_method=name_of_context(multiprocessing_context),
-            )
-            plan = measure_and_choose(wishes, recipe, batch_size or 1)
+                sample_timeout_s=sample_timeout_s,
+            ),
+            recipe,
+            batch_size or 1,
+            bad_samples_end_it=on_bad_sample == "raise",
+        )
         workers = plan.num_workers
         super().__init__(
             dataset,
@@ -147,12 +163,13 @@ class FastDataLoader(DataLoader[Any]):
         self.in_order = in_order  # read when workers start; torch knows it from 2.7 on
         self.seed = sampler.seed if isinstance(sampler, EpochOrder) else seed
         self.engine, self.batch_transform = engine, batch_transform
+        self.on_bad_sample, self.max_bad_fraction = on_bad_sample, max_bad_fraction
+        self.sample_timeout_s, self.quarantine = sample_timeout_s, quarantine
         self.plan, self.consumer, self.deliver = plan, consumer, deliver
-        self._chosen_epoch: int | None = None
         self.pace = Pace()  # how long the loop keeps a batch
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
-        self._shelf = EngineShelf(recipe, plan)
+        self._shelf = EngineShelf(recipe, plan, self._mender)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class
         """Begin a pass; nothing is drawn, read or started before its first batch."""
@@ -200,28 +217,36 @@ class FastDataLoader(DataLoader[Any]):
         size = self.batch_size or 1
         return share // size if self.drop_last else -(-share // size)
 
+    def bad_samples(self) -> list[BadSample]:
+        """All samples that are known to be bad, those of earlier runs first."""
+        return [] if self._mender is None else self._mender.bad_samples()
+
     def close(self) -> None:
         """Stop all workers; the next pass starts new ones."""
         if self._shelf is not None:
             self._shelf.close()
 
     def _map_pass(self) -> Iterator[Any]:
+        assert self._mender is not None
         course = self._progress.begin(self._next_epoch(), self._new_seed)
-        engine = self._shelf.take(self._worker_settings())
+        engine = self._shelf.take(worker_settings_of(self))
         with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, engine)):
-            requests, replicas = self._requests_from(course.position), replicas_of(self.sampler)
+            requests, replicas = requests_from(self, course.position), replicas_of(self.sampler)
             while True:
                 for request in islice(requests, engine.depth - engine.in_flight):
-                    engine.submit(request)
+                    engine.submit(self._mender.prepared(request))
                 if not engine.in_flight:
                     break
                 # No name may hold the batch here: its memory would stay in use one batch longer.
-                yield self._handed_over(engine.next(), course, replicas)
-                self.pace.ask()
+                arrived = [engine.next()]
+                self._progress.advance(course, arrived[0].request.positions * replicas)
+                self._mender.note(arrived[0].request)
+                if arrived[0].data is not NOTHING:
+                    yield self._handed_over(arrived.pop())
+                    self.pace.ask()
             course.finish()
 
-    def _handed_over(self, batch: HostBatch, course: Course, replicas: int) -> Any:
-        self._progress.advance(course, len(batch.request.seeds) * replicas)
+    def _handed_over(self, batch: HostBatch) -> Any:
         data = self._delivered(batch.data, batch.request.batch_seed)
         self.pace.give()
         return data
@@ -230,7 +255,7 @@ class FastDataLoader(DataLoader[Any]):
         course = self._progress.begin(self._next_epoch(), self._new_seed)
         position = course.position
         seed = seed_of_stream(0, position.key)
-        settings = replace(self._worker_settings(), seed=seed)
+        settings = replace(worker_settings_of(self), seed=seed)
         stream = self._shelf.take_stream(settings, self.batch_size, self.drop_last)
         with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, stream)):
             batches = stream.batches(position.epoch, seed)
@@ -241,35 +266,8 @@ class FastDataLoader(DataLoader[Any]):
                 yield self._delivered(data, seed_of_stream(number, position.key))
             course.finish()
 
-    def _worker_settings(self) -> WorkerSettings:
-        """Read at the start of a pass: Lightning sets ``worker_init_fn`` after construction."""
-        return WorkerSettings(
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor,
-            pin_memory=self.pin_memory,
-            timeout=self.timeout,
-            worker_init_fn=self.worker_init_fn,
-            multiprocessing_context=self.multiprocessing_context,
-            in_order=self.in_order,
-        )
-
     def _delivered(self, data: Any, batch_seed: int) -> Any:
         return data if self.deliver is None else self.deliver(data, batch_seed)
-
-    def _requests_from(self, position: Position) -> Iterator[Request]:
-        if isinstance(self.sampler, EpochOrder):
-            self.sampler.begin(position.key, position.samples)
-        refuse_empty_share(self)
-        order = cut_order(self.sampler, self.batch_sampler)
-        if order is not None:
-            return requests_of_order(order, self.batch_size, self.drop_last, position.batches)
-        sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
-        return requests_of_sampler(
-            sampler,
-            position.key,
-            batched=self.batch_sampler is not None,
-            skip_batches=position.batches,
-        )
 
     def _next_epoch(self) -> int:
         chosen, self._chosen_epoch = self._chosen_epoch, None

@@ -10,10 +10,12 @@ from torch.utils.data import default_collate, default_convert
 from lightning_fastdata.dataset.gather import Allocate, can_gather, gather_rows
 from lightning_fastdata.dataset.views import base_of, resolve_indices
 from lightning_fastdata.errors import BatchShapeError
+from lightning_fastdata.loader.describe import misfit_of, path_of, unknown_type
 from lightning_fastdata.loader.engine import Request, plain_indices
 from lightning_fastdata.loader.randomness import SeededDraws
 
 T = TypeVar("T")
+NO_ROW = -1  # instead of the row of a sample, where it is about many samples at once
 _COLLATE_TURN, _TRANSFORM_TURN = 1, 2  # so that the steps of one batch draw different numbers
 
 
@@ -26,6 +28,10 @@ class Recipe:
     batch_transform: Callable[[Any], Any] | None
     batched: bool
     """Whether samples are collated; False passes single samples through ``collate_fn`` alone."""
+
+
+PARTS = ("dataset", "collate_fn", "batch_transform")
+"""The parts of a recipe that are the user's own."""
 
 
 def recipe_of(
@@ -65,6 +71,22 @@ def is_gather(recipe: Recipe) -> bool:
     )
 
 
+def _nobody_watches(row: int) -> None:
+    pass
+
+
+class BadSamplesError(Exception):
+    """Samples that could not be made.
+
+    Args:
+        samples: The row of each in what was to be made, from 0 on, and what it raised.
+    """
+
+    def __init__(self, samples: Sequence[tuple[int, Exception]]) -> None:
+        super().__init__(f"{len(samples)} samples could not be made")
+        self.samples = samples
+
+
 class BatchMaker:
     """Makes batches in this process.
 
@@ -73,6 +95,11 @@ class BatchMaker:
         allocate: Memory for gathered tensors, by shape and dtype.
         restore_generators: Whether the process's random generators are put back after each batch.
         stack: Does what ``default_collate`` does, where that is what the recipe asks for.
+        watch: Called with the row of each sample before it is made, and with ``NO_ROW`` before
+            what is done with many samples at once.
+        finds_all_bad: Whether samples that raise are put together in one ``BadSamplesError``, after
+            the others were made; else the first one's own error goes on.
+        maker: Names this process in errors.
     """
 
     def __init__(
@@ -82,16 +109,25 @@ class BatchMaker:
         *,
         restore_generators: bool,
         stack: Callable[[Any], Any] = default_collate,
+        watch: Callable[[int], object] = _nobody_watches,
+        finds_all_bad: bool = False,
+        maker: str = "",
     ) -> None:
         self._recipe, self._allocate, self._stack = recipe, allocate, stack
+        self._watch, self._finds_all_bad, self._maker = watch, finds_all_bad, maker
         self._draws = SeededDraws(restore=restore_generators)
         self._base = base_of(recipe.dataset)
         self._gathers = is_gather(recipe)
         self._reads_whole = callable(getattr(self._base, "__getitems__", None))
         self._epoch: int | None = None
 
-    def make(self, request: Request) -> Any:
+    def make(self, request: Request, *, singly: bool = False) -> Any:
         """Make the batch that was asked for.
+
+        Args:
+            request: What to make.
+            singly: Whether a dataset that makes many samples at one go is asked for each alone
+                first, to find those that it cannot make.
 
         Returns:
             What torch's DataLoader would have made of the same samples.
@@ -100,6 +136,8 @@ class BatchMaker:
             BatchShapeError: If default collation cannot put the samples together.
         """
         self._enter(request.epoch)
+        if singly and self._reads_whole:
+            self._find_bad(*self._source(request.indices))
         if self._gathers and self._recipe.batch_transform is None:
             return self._collated(request)  # nothing of the user's runs, so nothing draws
         # Both steps together: a transform may work in place, so a second try needs a new batch.
@@ -139,19 +177,21 @@ class BatchMaker:
             rows = resolve_indices(recipe.dataset, request.indices)
             return gather_rows(self._base, rows, self._allocate)
         if not recipe.batched:
-            self._draws.seed(int(request.seeds[0]))
-            return recipe.collate_fn(recipe.dataset[request.indices])
+            return recipe.collate_fn(self._single_sample(request))
         samples = self._samples(request)
+        self._watch(NO_ROW)
         self._draws.seed(request.batch_seed ^ _COLLATE_TURN)
         try:
             return self._put_together(samples)
         except (TypeError, RuntimeError, KeyError, ValueError, AttributeError) as error:
             if recipe.collate_fn is not default_collate:
                 raise
-            misfit = _misfit(samples, plain_indices(request.indices))
+            misfit = misfit_of(samples, plain_indices(request.indices))
             if misfit is None and not isinstance(error, TypeError):
                 raise  # equal samples of known types: it is about something else, memory perhaps
-            raise BatchShapeError(misfit or _unknown(samples, request)) from error
+            raise BatchShapeError(
+                misfit or unknown_type(samples, plain_indices(request.indices))
+            ) from error
 
     def _put_together(self, samples: Any) -> Any:
         recipe = self._recipe
@@ -159,33 +199,85 @@ class BatchMaker:
             return self._stack(samples)
         return recipe.collate_fn(samples)
 
+    def _single_sample(self, request: Request) -> Any:
+        self._watch(0)
+        self._draws.seed(int(request.seeds[0]))
+        try:
+            return self._recipe.dataset[request.indices]
+        except Exception as error:
+            self._annotate(error, self._recipe.dataset, request.indices)
+            if self._finds_all_bad and not isinstance(error, MemoryError):
+                raise BadSamplesError([(0, error)]) from error
+            raise
+
     def _samples(self, request: Request) -> Any:
         if not self._reads_whole:
             return list(self._each_sample(request))
         dataset, indices = self._source(request.indices)
+        self._watch(NO_ROW)
         self._draws.seed(request.batch_seed)
-        return dataset.__getitems__(indices)
+        try:
+            return dataset.__getitems__(indices)
+        except Exception:
+            if self._finds_all_bad:
+                self._find_bad(dataset, indices)
+            raise
+
+    def _find_bad(self, dataset: Any, indices: Sequence[Any]) -> None:
+        """Ask for one sample at a time, after asking for all of them failed."""
+        bad: list[tuple[int, Exception]] = []
+        for row, index in enumerate(indices):
+            self._watch(row)
+            try:
+                dataset.__getitems__([index])
+            except Exception as error:
+                self._annotate(error, dataset, index)
+                if isinstance(error, MemoryError):
+                    raise
+                bad.append((row, error))
+        if bad:
+            raise BadSamplesError(bad)
 
     def _each_sample(self, request: Request) -> Iterator[Any]:
         dataset, indices = self._source(request.indices)
-        for index, seed in zip(indices, request.seeds.tolist(), strict=True):
-            self._draws.seed(seed)
+        bad: list[tuple[int, Exception]] = []
+        watch, seed_draws = self._watch, self._draws.seed
+        for row, (index, seed) in enumerate(zip(indices, request.seeds.tolist(), strict=True)):
+            watch(row)
+            seed_draws(seed)
             try:
                 sample = dataset[index]
             except Exception as error:
-                note = f"This was sample {index} of the {type(dataset).__name__}."
-                if hasattr(error, "add_note"):  # the traceback goes on unchanged
-                    error.add_note(note)
-                else:  # Python 3.10 prints no notes; a ring's worker does it instead
-                    error.__dict__["__notes__"] = [note]
-                raise
+                self._annotate(error, dataset, index)
+                if not self._finds_all_bad or isinstance(error, MemoryError):
+                    raise
+                bad.append((row, error))
+                continue
             yield sample
+        if bad:
+            raise BadSamplesError(bad)
+
+    def _annotate(self, error: Exception, dataset: Any, index: Any) -> None:
+        """Add to an error which sample it was about; its traceback goes on unchanged."""
+        path = path_of(dataset, index)
+        note = f"This was sample {index} of the {type(dataset).__name__}"
+        note += f", {path}" if path else ""
+        note += f", made by {self._maker}." if self._maker else "."
+        add_note(error, note)
 
     def _source(self, indices: Any) -> tuple[Any, Sequence[Any]]:
         """The dataset to ask, and for what: views on another one are looked through."""
         if not isinstance(indices, np.ndarray):
             return self._recipe.dataset, plain_indices(indices)
         return self._base, plain_indices(resolve_indices(self._recipe.dataset, indices))
+
+
+def add_note(error: Exception, note: str) -> None:
+    """Add a sentence to an error, whose type and traceback stay as they are."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # Python 3.10 prints no notes; a ring's worker does it instead
+        error.__dict__.setdefault("__notes__", []).append(note)
 
 
 def announce_epoch(dataset: Any, epoch: int) -> None:
@@ -195,42 +287,3 @@ def announce_epoch(dataset: Any, epoch: int) -> None:
         if callable(set_epoch):
             set_epoch(epoch)
         dataset = getattr(dataset, "dataset", None)
-
-
-def _misfit(samples: Any, indices: Any) -> str | None:
-    """Say which sample does not fit the first one; ``None`` where all are alike."""
-    first = _spec(samples[0])
-    for index, sample in zip(indices, samples, strict=False):
-        spec = _spec(sample)
-        if "NoneType" in spec:
-            return (
-                f"sample {index} is {spec}, wanted tensors, arrays, numbers, strings, or lists, "
-                "tuples and dicts of them. Return a value for every index, or pass a collate_fn "
-                "that knows what to do with None."
-            )
-        if spec != first:
-            return (
-                f"sample {index} is {spec}, but sample {indices[0]} of the same batch is {first}. "
-                "Make samples equal in the dataset (resize or pad), or pass your own collate_fn."
-            )
-    return None
-
-
-def _unknown(samples: Any, request: Request) -> str:
-    """Say that the samples are alike, but of a type that cannot be collated."""
-    return (
-        f"sample {plain_indices(request.indices)[0]} is {_spec(samples[0])}, which torch's default "
-        "collation does not know, wanted tensors, arrays, numbers, strings, or lists, tuples and "
-        "dicts of them. Convert it in the dataset, or pass your own collate_fn."
-    )
-
-
-def _spec(sample: Any) -> str:
-    """Describe a sample's structure, shapes and dtypes in one short line."""
-    if hasattr(sample, "shape") and hasattr(sample, "dtype"):
-        return f"{tuple(sample.shape)} {str(sample.dtype).removeprefix('torch.')}"
-    if isinstance(sample, dict):
-        return "{" + ", ".join(f"{key!r}: {_spec(value)}" for key, value in sample.items()) + "}"
-    if isinstance(sample, (list, tuple)):
-        return "(" + ", ".join(_spec(value) for value in sample) + ")"
-    return type(sample).__name__

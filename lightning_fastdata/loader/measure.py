@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset, IterableDataset
 
 from lightning_fastdata.dataset.views import base_of
+from lightning_fastdata.errors import ShortageWarning
 from lightning_fastdata.loader.buffers import BufferPool
 from lightning_fastdata.loader.engine import Request
 from lightning_fastdata.loader.make import BatchMaker, Recipe, is_gather
@@ -30,6 +32,7 @@ def measure_and_choose(
     local_world_size: int | None = None,
     step_time_s: float | None = None,
     max_stall_fraction: float = 0.02,
+    bad_samples_end_it: bool = True,
 ) -> LoaderPlan:
     """Choose a plan for a loader, measuring samples in this process only where a choice needs it.
 
@@ -41,6 +44,7 @@ def measure_and_choose(
         local_world_size: Ranks on this machine; ``None`` reads the environment.
         step_time_s: Time of a training step without waiting, where it is known.
         max_stall_fraction: Share of a step that may be spent waiting (0 to 1).
+        bad_samples_end_it: Whether a sample that raises while it is measured is an error.
 
     Raises:
         BatchShapeError: If the samples read do not fit together; other errors are the dataset's.
@@ -51,6 +55,7 @@ def measure_and_choose(
         cores_reason=machine.cores_reason,
         memory_available_bytes=_share(machine.memory_available_bytes, machine),
         shm_free_bytes=_share(machine.shm_free_bytes, machine),
+        files_free=_files_free(machine),
         batch_size=batch_size,
         is_gather=is_gather(recipe),
         is_stream=isinstance(recipe.dataset, IterableDataset),
@@ -60,10 +65,25 @@ def measure_and_choose(
     )
     open_question = wishes.num_workers == "auto" and wishes.engine != "inline"
     measurable = recipe.batched and not situation.is_stream and not situation.is_gather
+    # torch's workers end in a bus error where their batches do not fit into /dev/shm.
+    may_overflow = wishes.num_workers != 0 and (wishes.engine == "torch" or situation.ring_problem)
     facts = None
-    if open_question and measurable and situation.cores >= 2:
-        facts = (read_samples or probe)(recipe, batch_size)
-    return choose_plan(wishes, situation, facts)
+    if measurable and ((open_question and situation.cores >= 2) or may_overflow):
+        try:
+            facts = (read_samples or probe)(recipe, batch_size)
+        except Exception:
+            if bad_samples_end_it:
+                raise
+    plan = choose_plan(wishes, situation, facts)
+    if plan.shortage is not None:
+        warnings.warn(plan.shortage, ShortageWarning, stacklevel=2)
+    return plan
+
+
+def _files_free(machine: Machine) -> int | None:
+    if machine.file_descriptors_soft is None or machine.file_descriptors_open is None:
+        return None
+    return max(0, machine.file_descriptors_soft - machine.file_descriptors_open)
 
 
 def _share(total: int | None, machine: Machine) -> int | None:

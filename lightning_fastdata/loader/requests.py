@@ -2,6 +2,7 @@
 
 import copy
 import operator
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,18 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DistributedSampler
 
+from lightning_fastdata.loader.check import refuse_empty_share
 from lightning_fastdata.loader.engine import Request
+from lightning_fastdata.loader.position import Position
 from lightning_fastdata.order import EpochKey, EpochOrder, current_ranks, seeds_at
 
+_SPARE = 64  # keys remembered of a user's sampler; more than are ever bad in a row
 _POSITIONS_AT_ONCE = 4096  # planned together: about 0.1 microseconds a sample instead of 0.5
+
+
+def own_order(dataset: Any, shuffle: Any, seed: int, drop_last: bool) -> EpochOrder:
+    """The order of a loader whose user has no sampler."""
+    return EpochOrder(dataset, shuffle=bool(shuffle), seed=seed, drop_last=drop_last)
 
 
 def cut_order(sampler: Any, batch_sampler: Any) -> EpochOrder | None:
@@ -24,6 +33,27 @@ def cut_order(sampler: Any, batch_sampler: Any) -> EpochOrder | None:
 def replicas_of(sampler: Any) -> int:
     """How many ranks share the samples that a sampler gives."""
     return sampler.num_replicas if isinstance(sampler, DistributedSampler) else 1
+
+
+def requests_from(loader: Any, position: Position) -> Iterator[Request]:
+    """Give the requests of a loader's pass from a position on.
+
+    Raises:
+        SettingsError: If ``drop_last`` leaves none for this rank.
+    """
+    if isinstance(loader.sampler, EpochOrder):
+        loader.sampler.begin(position.key, position.samples)
+    refuse_empty_share(loader)
+    order = cut_order(loader.sampler, loader.batch_sampler)
+    if order is not None:
+        return requests_of_order(order, loader.batch_size, loader.drop_last, position.batches)
+    sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return requests_of_sampler(
+        sampler,
+        position.key,
+        batched=loader.batch_sampler is not None,
+        skip_batches=position.batches,
+    )
 
 
 def requests_of_order(
@@ -55,6 +85,9 @@ def requests_of_order(
                 indices=samples[part] if batched else int(samples[k]),
                 seeds=seeds[part],
                 batch_seed=batch_seed,
+                key=order.key,
+                batched=batched,
+                order_length=order.length,
             )
 
 
@@ -75,11 +108,13 @@ def requests_of_sampler(
         if isinstance(inner, DistributedSampler)
         else current_ranks()
     )
-    drawn = 0
+    drawn, recent = 0, deque[Any](maxlen=_SPARE)
     for number, keys in enumerate(sampler):
         size = len(keys) if batched else 1
         positions = np.arange(drawn, drawn + size, dtype=np.int64) * replicas + rank
         drawn += size
+        spare = tuple(recent)
+        recent.extend(_batch_of_keys(list(keys)) if batched else [_plain(keys)])
         if number < skip_batches:
             continue
         yield Request(
@@ -88,6 +123,9 @@ def requests_of_sampler(
             indices=_batch_of_keys(list(keys)) if batched else _plain(keys),
             seeds=seeds_at(positions, key),
             batch_seed=int(seeds_at(positions[:1], key, of_batches=True)[0]) if size else 0,
+            key=key,
+            batched=batched,
+            spare=spare,
         )
 
 

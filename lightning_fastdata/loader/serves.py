@@ -31,4 +31,7 @@ def start_method_of(context: Any) -> StartMethod:
 
     A ring starts a fresh interpreter both for ``"forkserver"`` and for ``"spawn"``.
     """
-    return name_of_context(context) or cast(StartMethod, multiprocessing.get_start_method())
+    # Not get_start_method() alone: asked first, it fixes the method for the whole program.
+    usual = multiprocessing.get_start_method(allow_none=True)
+    default = usual or multiprocessing.get_all_start_methods()[0]
+    return name_of_context(context) or cast(StartMethod, default)

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning_fastdata.loader.engine import Engine, Stream
+from lightning_fastdata.loader.hazards.handles import find_all_handles, warn_of_handles
+from lightning_fastdata.loader.hazards.state import StateGlance, glance_at
 from lightning_fastdata.loader.inline import InlineEngine
-from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.make import PARTS, Recipe
+from lightning_fastdata.loader.mend import Mender
 from lightning_fastdata.loader.serves import start_method_of
-from lightning_fastdata.loader.torch_engine import StreamLoader, TorchEngine, WorkerSettings
+from lightning_fastdata.loader.torch_engine import TorchEngine, WorkerSettings
+from lightning_fastdata.loader.torch_stream import StreamLoader
 from lightning_fastdata.plan import LoaderPlan
 
 
@@ -40,11 +44,15 @@ class EngineShelf:
     Args:
         recipe: What the engines make batches with.
         plan: Which engine, and whether it is kept between passes.
+        mender: Says what becomes of bad samples; ``None`` for a stream.
     """
 
-    def __init__(self, recipe: Recipe, plan: LoaderPlan) -> None:
-        self._recipe, self._plan = recipe, plan
+    def __init__(self, recipe: Recipe, plan: LoaderPlan, mender: Mender | None) -> None:
+        self._recipe, self._plan, self._mender = recipe, plan, mender
+        self._parts = {name: getattr(recipe, name) for name in PARTS}
+        self._has_looked = False
         self._idle: list[Engine] = []
+        self._glances: dict[Engine, StateGlance | None] = {}
         self._lent: list[Engine] = []
         self._idle_streams: list[Stream] = []
         self._lent_streams: list[Stream] = []
@@ -53,6 +61,10 @@ class EngineShelf:
         """Lend an engine with nothing in flight, until ``give_back``."""
         engine = self._idle.pop() if self._idle else self._new_engine(settings)
         _drain(engine)
+        now = self._glance()
+        if self._glances.get(engine, now) != now:
+            engine.close()  # its workers have the dataset as it was before the user changed it
+        self._glances[engine] = now
         self._lent.append(engine)
         return engine
 
@@ -81,6 +93,7 @@ class EngineShelf:
 
     def close(self) -> None:
         """Stop all workers; a pass under way loses no batch, and starts new ones if it goes on."""
+        self._glances.clear()
         while self._idle:
             self._idle.pop().close()
         for engine in self._lent:
@@ -88,17 +101,31 @@ class EngineShelf:
         while self._idle_streams or self._lent_streams:
             (self._idle_streams or self._lent_streams).pop().close()
 
+    def _glance(self) -> StateGlance | None:
+        """How the recipe looks; ``None`` where batches are made of it in this process."""
+        return glance_at(self._parts) if self._plan.num_workers else None
+
+    def _warn_of_handles(self, settings: WorkerSettings) -> None:
+        """Say what forked workers would share; what is sent to fresh ones has to be pickled."""
+        forks = start_method_of(settings.multiprocessing_context) == "fork"
+        if forks and self._plan.num_workers and not self._has_looked:
+            self._has_looked = True
+            warn_of_handles(find_all_handles(self._parts))
+
     def _new_engine(self, settings: WorkerSettings) -> Engine:
+        assert self._mender is not None
         if self._plan.engine == "inline":
-            return InlineEngine(self._recipe, pin_memory=self._plan.pin_memory)
+            return InlineEngine(self._recipe, self._mender, pin_memory=self._plan.pin_memory)
+        self._warn_of_handles(settings)
         if self._plan.engine == "torch":
-            return TorchEngine(self._recipe, settings)
+            return TorchEngine(self._recipe, settings, self._mender)
         # Here, because elsewhere than on Linux it cannot even be imported.
         from lightning_fastdata.loader.ring.ring_engine import RingEngine
 
         return RingEngine(
             self._recipe,
-            _ring_settings(settings),
+            _ring_settings(settings, self._plan, finds_all_bad=not self._mender.raises),
+            mender=self._mender,
             start_method=start_method_of(settings.multiprocessing_context),
             depth=settings.num_workers * (settings.prefetch_factor or 2),
             pin_memory=settings.pin_memory,
@@ -109,13 +136,14 @@ class EngineShelf:
     def _new_stream(
         self, settings: WorkerSettings, batch_size: int | None, drop_last: bool
     ) -> Stream:
+        self._warn_of_handles(settings)
         if self._plan.engine != "ring":
             return StreamLoader(self._recipe, settings, batch_size, drop_last)
         from lightning_fastdata.loader.ring.ring_stream import RingStream
 
         return RingStream(
             self._recipe,
-            _ring_settings(settings, stream_batch_size=batch_size, drop_last=drop_last),
+            _ring_settings(settings, self._plan, stream_batch_size=batch_size, drop_last=drop_last),
             start_method=start_method_of(settings.multiprocessing_context),
             prefetch=settings.prefetch_factor or 2,
             pin_memory=settings.pin_memory,
@@ -124,14 +152,16 @@ class EngineShelf:
         )
 
 
-def _ring_settings(settings: WorkerSettings, **of_streams: Any) -> Any:
+def _ring_settings(settings: WorkerSettings, plan: LoaderPlan, **others: Any) -> Any:
     from lightning_fastdata.loader.ring.settings import RingSettings
 
     return RingSettings(
         num_workers=settings.num_workers,
         worker_init_fn=settings.worker_init_fn,
         seed=settings.seed,
-        **of_streams,
+        sample_timeout_s=plan.sample_timeout_s,
+        timeout_follows=plan.sample_timeout_follows,
+        **others,
     )
 
 

@@ -1,16 +1,19 @@
 """The torch engine: the stock ``DataLoader``'s workers, told batch by batch what to make."""
 
+import os
+import pickle
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from lightning_fastdata.errors import FastDataError
-from lightning_fastdata.loader.engine import HostBatch, Request
-from lightning_fastdata.loader.make import BatchMaker, Recipe, announce_epoch
+from lightning_fastdata.errors import SampleError
+from lightning_fastdata.loader.engine import NOTHING, HostBatch, Request
+from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe
+from lightning_fastdata.loader.mend import Mender
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,21 +49,37 @@ class WorkerSettings:
         return arguments
 
 
+def worker_settings_of(loader: DataLoader[Any]) -> WorkerSettings:
+    """Read at the start of a pass: Lightning sets ``worker_init_fn`` after construction."""
+    return WorkerSettings(
+        num_workers=loader.num_workers,
+        prefetch_factor=loader.prefetch_factor,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        in_order=loader.in_order,
+    )
+
+
 class TorchEngine:
     """Worker processes that make whole batches, prefetched and in order as torch does it.
 
     Args:
         recipe: What to make batches with; it is sent to the workers once.
         settings: How the workers are run; one or more.
+        mender: Says what becomes of bad samples.
     """
 
-    def __init__(self, recipe: Recipe, settings: WorkerSettings) -> None:
+    def __init__(self, recipe: Recipe, settings: WorkerSettings, mender: Mender) -> None:
+        self._mender, self._in_order = mender, settings.in_order
+        self._finished: dict[int, Any] = {}
         self._asked: deque[Request] = deque()
         self._unanswered: deque[Request] = deque()
         self._batches: Iterator[Any] | None = None
         self._prefetch = settings.num_workers * (settings.prefetch_factor or 2)
         self._loader: DataLoader[Any] = DataLoader(
-            _MadeInWorker(recipe),
+            _MadeInWorker(recipe, finds_all_bad=not mender.raises),
             sampler=_Taken(self._asked),
             batch_size=None,
             collate_fn=_as_is,
@@ -79,32 +98,77 @@ class TorchEngine:
 
     def submit(self, request: Request) -> None:
         """Put the request where the stock iterator takes its next one from."""
-        self._asked.append(request)
         self._unanswered.append(request)
+        if request.is_void:
+            self._finished[request.number] = NOTHING
+        else:
+            self._asked.append(request)
 
     def next(self) -> HostBatch:
         """Wait for the workers to finish the oldest batch, or any with ``in_order=False``."""
-        if self._batches is None:
-            self._batches = iter(self._loader)
-        number, data = next(self._batches)
+        number = self._next_finished()
         request = next(request for request in self._unanswered if request.number == number)
         self._unanswered.remove(request)
-        if not self._unanswered:  # the stock iterator has ended; persistent workers start over
-            self._batches = None
-        return HostBatch(request=request, data=data)
+        return HostBatch(request=request, data=self._finished.pop(number))
+
+    def _next_finished(self) -> int:
+        while True:
+            wanted = (
+                self._unanswered[0].number if self._in_order else min(self._finished, default=-1)
+            )
+            if wanted in self._finished:
+                return wanted
+            if self._batches is None:
+                self._batches = iter(self._loader)
+            try:
+                number, data = next(self._batches)
+            except StopIteration:  # all that was asked for has come; persistent workers start over
+                self._batches = None
+                continue
+            self._finished[number] = data
+            if isinstance(data, _Bad):
+                self._ask_again(number, data)
+
+    def _ask_again(self, number: int, bad: "_Bad") -> None:
+        del self._finished[number]
+        place = next(k for k, request in enumerate(self._unanswered) if request.number == number)
+        mended = self._mender.mend(self._unanswered[place], bad.samples)
+        self._unanswered[place] = mended
+        if mended.is_void:
+            self._finished[number] = NOTHING
+        else:
+            self._asked.appendleft(mended)
 
     def stop(self) -> None:
         """Stop the workers; new ones make what was asked for, when it is waited for."""
         self._batches = None
         stop_workers(self._loader)
         self._asked.clear()
-        self._asked.extend(self._unanswered)
+        self._asked.extend(
+            request for request in self._unanswered if request.number not in self._finished
+        )
 
     def close(self) -> None:
         """Stop the workers and forget what was asked for."""
         self.stop()
         self._asked.clear()
         self._unanswered.clear()
+        self._finished.clear()
+
+
+class _Bad:
+    """What a worker sends instead of a batch with bad samples."""
+
+    def __init__(self, samples: Sequence[tuple[int, Exception]]) -> None:
+        self.samples = [(row, _sendable(error)) for row, error in samples]
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # its class refuses in its own way; then name and text have to do
+        return SampleError(f"{type(error).__name__}: {error}")
+    return error
 
 
 class _Taken(Sampler[Request]):
@@ -121,81 +185,23 @@ class _Taken(Sampler[Request]):
 class _MadeInWorker(Dataset[Any]):
     """What workers see as their dataset: asked for a request, it gives a whole batch."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, *, finds_all_bad: bool) -> None:
+        self.recipe, self._finds_all_bad = recipe, finds_all_bad
         self._maker: BatchMaker | None = None
 
     def __getitem__(self, request: Request) -> tuple[int, Any]:
         if self._maker is None:  # in the worker, so that nothing of it has to be sent there
-            self._maker = BatchMaker(self.recipe, _fresh, restore_generators=False)
-        return request.number, self._maker.make(request)
-
-
-class StreamLoader:
-    """The batches of an ``IterableDataset``, with torch's own semantics and order.
-
-    Args:
-        recipe: What to make batches with.
-        settings: How workers are run; none is allowed.
-        batch_size: Samples a batch, or ``None`` without automatic batching.
-        drop_last: Whether a last batch that is not full is left out.
-    """
-
-    def __init__(
-        self, recipe: Recipe, settings: WorkerSettings, batch_size: int | None, drop_last: bool
-    ) -> None:
-        self._closed = False
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        if settings.num_workers:
-            # Persistent workers read it at each pass.
-            self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch left it untyped
-        self._loader: DataLoader[Any] = DataLoader(
-            _ToldEpoch(recipe, self._epoch),
-            batch_size=batch_size,
-            drop_last=drop_last,
-            collate_fn=_Finish(recipe),
-            **settings.arguments(),
-        )
-
-    def batches(self, epoch: int, seed: int) -> Iterator[Any]:
-        """Go over the stream once; workers were seeded when they started.
-
-        Raises:
-            FastDataError: If the loader was closed meanwhile; what the workers had made is lost.
-        """
-        self._epoch.fill_(epoch)
-        self._closed = False
-        yield from self._loader
-        if self._closed:
-            raise FastDataError(
-                "the loader was closed while a pass over its stream went on, wanted a pass that "
-                "ends before. Begin a new pass: a stream cannot go on from where its workers were."
+            self._maker = BatchMaker(
+                self.recipe,
+                _fresh,
+                restore_generators=False,
+                finds_all_bad=self._finds_all_bad,
+                maker=f"a worker of torch (process {os.getpid()})",
             )
-
-    def close(self) -> None:
-        """Stop the workers, if any."""
-        self._closed = True
-        stop_workers(self._loader)
-
-
-class _ToldEpoch(IterableDataset[Any]):
-    def __init__(self, recipe: Recipe, epoch: torch.Tensor) -> None:
-        self.recipe, self._epoch = recipe, epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        announce_epoch(self.recipe.dataset, int(self._epoch))
-        return iter(self.recipe.dataset)
-
-
-class _Finish:
-    """Collates, then transforms: what is done with a batch of streamed samples."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._collate_fn, self._batch_transform = recipe.collate_fn, recipe.batch_transform
-
-    def __call__(self, samples: Any) -> Any:
-        batch = self._collate_fn(samples)
-        return batch if self._batch_transform is None else self._batch_transform(batch)
+        try:
+            return request.number, self._maker.make(request)
+        except BadSamplesError as error:
+            return request.number, _Bad(error.samples)
 
 
 class _WorkerStart:

@@ -37,4 +37,6 @@ def plan_as_arguments(plan: LoaderPlan) -> dict[str, Any]:
         arguments["persistent_workers"] = plan.persistent_workers
     if plan.start_method is not None:
         arguments["multiprocessing_context"] = plan.start_method
+    if plan.engine == "ring" and not plan.sample_timeout_follows:
+        arguments["sample_timeout_s"] = plan.sample_timeout_s
     return arguments

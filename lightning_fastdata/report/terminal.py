@@ -8,7 +8,7 @@ from lightning_fastdata.report.table import ReportTable, show
 from lightning_fastdata.report.units import duration, percent, rate, share, step_ms
 from lightning_fastdata.stalls import StallSummary, stall_level
 
-_BAR_CELLS = 20
+_BAR_CELLS, _BAD_SHOWN = 20, 5
 
 
 def render_terminal(summary: StallSummary, *, console: Console | None = None) -> None:
@@ -93,6 +93,11 @@ def _facts(summary: StallSummary) -> tuple[str, ...]:
         facts.append(
             f"Times are the host's: what a {summary.device} device hides cannot be seen from here."
         )
+    if summary.bad_samples:
+        facts.append(f"Samples that could not be made: {len(summary.bad_samples)}")
+        facts += [f"  {bad}" for bad in summary.bad_samples[:_BAD_SHOWN]]
+        if len(summary.bad_samples) > _BAD_SHOWN:
+            facts.append(f"  and {len(summary.bad_samples) - _BAD_SHOWN} more")
     if summary.problem is not None:
         facts.append(f"Incomplete: {summary.problem}")
     return tuple(facts)

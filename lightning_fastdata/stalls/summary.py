@@ -67,6 +67,9 @@ class StallSummary:
     """Kind of device that trained, such as ``cuda`` or ``cpu``."""
     samples_per_s: float | None
     """Samples this process trained a second of ``wall_ns``. High is fast. ``None``: not known."""
+    bad_samples: tuple[str, ...] = ()
+    """Samples of the run's datasets that could not be made, each with its error. Many: look at the
+    storage, or at how the files were written."""
     problem: str | None
     """What kept a part of the run from being measured; ``None`` is a whole measurement."""
 

@@ -1,11 +1,12 @@
 """The rule: from wishes and facts to a plan, with a reason for each choice. It measures nothing."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
+from lightning_fastdata.tuning.fit import Draft, Room, fit
 from lightning_fastdata.tuning.probe import ProbeFacts
 
 HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
@@ -13,7 +14,7 @@ HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, 
 RING_HANDOVER_NS = 200_000  # CPU time of taking any batch (64 / 319,299 s; bench_feed, two cores)
 RING_IN_FLIGHT = 8  # batches; bench_feed: for 2 workers 1.06 times as fast as 4
 HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
-SHARED_MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
+LEAST_TIMEOUT_S, TIMEOUT_SAMPLES = 60.0, 100  # guess: no sample takes a hundred times the usual
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +27,11 @@ class Wishes:
     pin_memory: bool = False
     persistent_workers: bool | Literal["auto"] = "auto"
     start_method: StartMethod | None = None
+    sample_timeout_s: float | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         workers, engine = self.num_workers, self.engine
+        self._check_timeout()
         if engine not in ("auto", "inline", "ring", "torch"):
             raise SettingsError(
                 f'engine={engine!r}, wanted "auto", "inline", "ring" or "torch". Leave it out for '
@@ -55,6 +58,23 @@ class Wishes:
                 "more batches a worker and a worker to prefetch them. Leave prefetch_factor out."
             )
 
+    def _check_timeout(self) -> None:
+        timeout_s = self.sample_timeout_s
+        if timeout_s is None or timeout_s == "auto":
+            return
+        is_number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
+        if not is_number or not 0 < timeout_s < math.inf:
+            raise SettingsError(
+                f"sample_timeout_s={timeout_s!r}, wanted seconds above 0, None for no limit, or "
+                '"auto". Leave it out for "auto".'
+            )
+        if self.num_workers == 0 or self.engine in ("inline", "torch"):
+            raise SettingsError(
+                f"sample_timeout_s={timeout_s!r} with num_workers={self.num_workers} and "
+                f'engine="{self.engine}", wanted workers of the ring, which alone are watched. '
+                "Leave sample_timeout_s out, or the others."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Situation:
@@ -65,6 +85,8 @@ class Situation:
     cores_reason: str = "this process may use them"
     memory_available_bytes: int | None = None
     shm_free_bytes: int | None = None
+    files_free: int | None = None
+    """Files that this process may still open."""
     batch_size: int = 1
     is_gather: bool = False
     """Whether batches are rows picked out of tensors in memory."""
@@ -75,13 +97,6 @@ class Situation:
     max_stall_fraction: float = 0.02
     ring_problem: str | None = None
     """Why the ring cannot serve here; ``None`` where it can."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _Draft:
-    num_workers: int
-    prefetch_factor: int = 2
-    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) -> LoaderPlan:
@@ -103,13 +118,19 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
             f'engine="ring", but {situation.ring_problem}. Leave engine out: "auto" takes the best '
             "that serves here."
         )
-    draft = _Draft(num_workers=0)
+    draft = Draft(num_workers=0)
     _choose_workers(draft, wishes, situation, facts)
     engine = _worker_engine(wishes, situation)
     usual = _usual_prefetch(engine, draft.num_workers)
     draft.prefetch_factor = wishes.prefetch_factor or usual
-    if facts is not None and draft.num_workers:
-        _fit_memory(draft, wishes, situation, facts)
+    if draft.num_workers:
+        room = Room(
+            memory_bytes=situation.memory_available_bytes,
+            shm_bytes=situation.shm_free_bytes,
+            files=situation.files_free,
+            batch_bytes=None if facts is None else facts.batch_bytes,
+        )
+        fit(draft, engine, room, prefetch_is_fixed=wishes.prefetch_factor is not None)
     has_workers = draft.num_workers > 0
     if has_workers:
         draft.reasons["engine"] = _why_engine(engine, wishes, situation)
@@ -134,12 +155,30 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         pin_memory=wishes.pin_memory,
         persistent_workers=has_workers and wishes.persistent_workers is not False,
         start_method=wishes.start_method if has_workers else None,
+        **_timeout(wishes, situation, facts, is_watched=has_workers and engine == "ring"),
+        shortage=draft.shortage,
         reasons=draft.reasons,
     )
 
 
+def _timeout(
+    wishes: Wishes, situation: Situation, facts: ProbeFacts | None, *, is_watched: bool
+) -> dict[str, Any]:
+    """How long a sample may take: far more than those that were measured, and never too little."""
+    limit_s = wishes.sample_timeout_s
+    if not is_watched or limit_s is None or (limit_s == "auto" and situation.is_stream):
+        return {"sample_timeout_s": None}  # a stream may fill a buffer before its first sample
+    if limit_s != "auto":
+        return {"sample_timeout_s": float(limit_s)}
+    measured_s = 0.0 if facts is None else facts.batch_wall_ns / situation.batch_size / 1e9
+    return {
+        "sample_timeout_s": max(LEAST_TIMEOUT_S, TIMEOUT_SAMPLES * measured_s),
+        "sample_timeout_follows": True,
+    }
+
+
 def _choose_workers(
-    draft: _Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts | None
+    draft: Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts | None
 ) -> None:
     spare = max(1, math.floor(situation.cores) - 1)
     if wishes.num_workers != "auto":
@@ -207,29 +246,6 @@ def _workers_for(
     if needed > spare:
         return spare, f"{why}; {spare} can be spared of {situation.cores:g} cores"
     return needed, why
-
-
-def _fit_memory(draft: _Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts) -> None:
-    limits = {"of memory": situation.memory_available_bytes}
-    if _worker_engine(wishes, situation) == "torch":  # a ring's slots are not in /dev/shm
-        limits["of shared memory (/dev/shm)"] = situation.shm_free_bytes
-    known = {name: free for name, free in limits.items() if free is not None}
-    if not known or not facts.batch_bytes:
-        return
-    name, free = min(known.items(), key=lambda item: item[1])
-    fits = int(free * SHARED_MEMORY_FRACTION // facts.batch_bytes) - 1  # one is in the loop's hands
-    if draft.num_workers * draft.prefetch_factor <= fits:
-        return
-    why = f"{free / 1e6:.4g} MB {name} are free and a batch takes {facts.batch_bytes / 1e6:.3g} MB"
-    if wishes.prefetch_factor is None:
-        draft.prefetch_factor = max(1, fits // draft.num_workers)
-        draft.reasons["prefetch_batches"] = why
-    if wishes.num_workers == "auto" and draft.num_workers * draft.prefetch_factor > fits:
-        fewest = 0 if wishes.engine == "auto" else 1
-        draft.num_workers = max(fewest, fits // draft.prefetch_factor)
-        draft.reasons["num_workers"] = draft.reasons["engine"] = (
-            f"{why}; in Docker, --shm-size makes more" if "shm" in name else why
-        )
 
 
 def _ms(time_ns: float) -> str:

@@ -23,13 +23,9 @@ from lightning_fastdata.dataset.crop_box import (
     draw_crop_box,
     draw_flip,
 )
-from lightning_fastdata.dataset.image_decode import (
-    dct_divisor,
-    decode_into,
-    open_with_pillow,
-    read_file,
-)
+from lightning_fastdata.dataset.image_decode import dct_divisor, decode_into, read_file
 from lightning_fastdata.dataset.jpeg_header import read_jpeg_frame
+from lightning_fastdata.dataset.pillow_decode import open_with_pillow
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

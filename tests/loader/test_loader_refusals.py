@@ -155,7 +155,7 @@ def test_an_error_of_the_dataset_arrives_as_it_is(num_workers: int) -> None:
 
     if sys.version_info >= (3, 11):
         notes = [*getattr(caught.value, "__notes__", ()), str(caught.value)]
-        assert any("This was sample 2 of the Given." in note for note in notes)
+        assert any("This was sample 2 of the Given" in note for note in notes)
 
 
 def test_an_error_leaves_the_generators_of_the_process_alone() -> None:

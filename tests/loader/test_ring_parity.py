@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from lightning_fastdata.loader.make import recipe_of
-from lightning_fastdata.loader.ring.failures import raise_failure
+from lightning_fastdata.loader.ring.board import Board
+from lightning_fastdata.loader.ring.failures import error_of
 from lightning_fastdata.loader.ring.jobs import Jobs
 from lightning_fastdata.loader.ring.memory import SlotFile, new_file
 from lightning_fastdata.loader.ring.messages import BatchDone, Chunk, Failure
@@ -176,13 +177,13 @@ def through_a_ring(
     """One batch by the code of a worker, of the nursery and of the loop, all in this process."""
     of_loop = SlotFile(new_file())
     recipe = recipe_of(Given(samples), collate_fn, None, batched=True)
-    worker = Worker(recipe, RingSettings(num_workers=1), 0)
+    worker = Worker(recipe, RingSettings(num_workers=1), 0, Board())
     worker.slots[0] = SlotFile(os.dup(of_loop.descriptor))
     try:
         done = _answered(worker, len(samples), chunk_samples, is_rows=collate_fn is None)
         result: Any = pickle.loads(pickle.dumps(done.result))
         if isinstance(result, Failure):
-            raise_failure(result)
+            raise error_of(result)
         tensor = of_loop.mapped(MOST_BYTES).tensor
         if isinstance(result, WrittenRows):
             return batch_of_rows(result, len(samples), tensor)

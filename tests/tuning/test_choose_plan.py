@@ -58,15 +58,15 @@ def plan_of(situation: Situation, found: ProbeFacts | None, **wishes: Any) -> Lo
 
 
 @given(wishes=wishes_of(), situation=SITUATIONS, found=FACTS)
-def test_what_the_user_fixed_is_kept(
+def test_what_the_user_fixed_is_kept_unless_there_is_no_room_for_it(
     wishes: Wishes, situation: Situation, found: ProbeFacts | None
 ) -> None:
     plan = choose_plan(wishes, situation, found)
 
-    if wishes.num_workers != "auto":
+    if wishes.num_workers != "auto" and plan.shortage is None:
         assert plan.num_workers == wishes.num_workers
         assert plan.reasons["num_workers"] == "fixed by the user"
-    if wishes.engine != "auto":
+    if wishes.engine != "auto" and plan.shortage is None:
         assert plan.engine == wishes.engine
     if plan.num_workers:
         assert plan.start_method == wishes.start_method

@@ -1,16 +1,21 @@
 """What went wrong in another process, raised or said in this one."""
 
-import os
 import signal
 import warnings
-from typing import NoReturn
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
-from lightning_fastdata.errors import WorkerError
+from lightning_fastdata.errors import WorkerError, WorkerWarning
 from lightning_fastdata.loader.ring.arena import loads
-from lightning_fastdata.loader.ring.messages import Failure, MemoryGrew, WorkerDied
+from lightning_fastdata.loader.ring.messages import (
+    Deadlocked,
+    Failure,
+    GaveUp,
+    MemoryGrew,
+    WorkerDied,
+)
 
+_TOLD = 3  # deaths of workers; then every tenth power
 WORTH_A_WARNING = 0.05  # guess: share of this machine's memory that copies may take in silence
 
 
@@ -21,33 +26,77 @@ class _WorkerTracebackError(Exception):
         super().__init__(f"\n{text}")
 
 
-def raise_failure(failure: Failure) -> NoReturn:
-    """Raise what a worker raised, with its traceback as the cause."""
+def error_of(failure: Failure) -> Exception:
+    """What a worker raised, with its traceback as the cause."""
     if failure.pickled is None:
-        raise WorkerError(
+        return WorkerError(
             f"a worker raised {failure.kind}, which cannot be sent between processes. "
             f"Its traceback was:\n{failure.text}"
         )
     try:
         error: Exception = loads(failure.pickled)
     except Exception:  # of a class of the main module, which could not be tried in the worker
-        raise_failure(failure._replace(pickled=None))
-    raise error from _WorkerTracebackError(failure.text)
+        return error_of(failure._replace(pickled=None))
+    if failure.text:
+        error.__cause__ = _WorkerTracebackError(failure.text)
+    return error
 
 
-def worker_error(died: WorkerDied) -> WorkerError:
-    """Say that a worker ended in the middle of its work."""
-    code = os.waitstatus_to_exitcode(died.status)
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    advice = (
-        "The system kills processes when memory runs out: look at its log, and use fewer workers "
-        "or smaller batches."
-        if code == -signal.SIGKILL
-        else "Set num_workers=0 to see the sample's own error in this process."
-    )
+def gave_up(news: GaveUp) -> WorkerError:
+    """The error of workers that never make anything."""
     return WorkerError(
-        f"worker {died.worker} (process {died.pid}) {how} while it made batch "
-        f"{', '.join(map(str, died.batches)) or 'none'}, wanted a worker that goes on. {advice}"
+        f"{news.words}, and so did those started in its place, wanted one that makes a sample. "
+        "Look at worker_init_fn and at what the dataset does when it is first used."
+    )
+
+
+def signal_name(number: int) -> str:
+    """A signal's name, or its number where it has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def nursery_words(pid: int, status: int) -> str:
+    """Say how a nursery ended."""
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended ({status})"
+    return f"the process that runs the workers ({pid}) {how}"
+
+
+def warn_of_new_nursery(words: str) -> None:
+    """Say that a nursery was replaced."""
+    warnings.warn(
+        f"{words}. A new one goes on, and makes the batches again that were under way.",
+        WorkerWarning,
+        stacklevel=2,
+    )
+
+
+def warn_of_deadlock(news: Deadlocked) -> None:
+    """Say that forked workers were replaced by those of a fresh interpreter, and why."""
+    warnings.warn(
+        f"no worker got on for {news.after_s:.3g} s at the first batch: a lock that was held at "
+        "the moment of the fork stays locked in forked workers for ever. Workers of a fresh "
+        'interpreter make it now; multiprocessing_context="spawn" starts with these. Where the '
+        f"forked ones stood:\n{news.stacks}",
+        WorkerWarning,
+        stacklevel=2,
+    )
+
+
+def warn_of_death(died: WorkerDied) -> None:
+    """Say that a worker was replaced, and how it ended; of many only a few are told."""
+    if not died.words:
+        return  # the error or warning about its sample says it
+    if died.deaths > _TOLD and 10 ** (len(str(died.deaths)) - 1) != died.deaths:
+        return
+    so_far = f" These are {died.deaths} workers so far." if died.deaths > 1 else ""
+    crashed = f"\nWhere it crashed:\n{died.stacks}" if died.stacks else ""
+    warnings.warn(
+        f"{died.words.rstrip('.')}. Its work is made again by another one.{so_far}{crashed}",
+        WorkerWarning,
+        stacklevel=2,
     )
 
 

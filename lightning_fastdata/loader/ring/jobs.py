@@ -3,11 +3,13 @@
 import itertools
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from lightning_fastdata.loader.ring.messages import (
     SEED_BYTES,
+    BadRow,
+    BadSamples,
     BatchDone,
     Chunk,
     ChunkDone,
@@ -17,11 +19,13 @@ from lightning_fastdata.loader.ring.messages import (
     Result,
 )
 from lightning_fastdata.loader.ring.rows import WrittenRows
-from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.loader.ring.times import NO_TIMES, ChunkTimes
 
 LEAST_CHUNK_NS = 2_000_000  # of work in a chunk: handing it out and back takes about 0.1 ms
 FIRST_CUTS = 4  # of each worker's fair share, until it is known what a sample costs
 WHOLE_AFTER = 2  # batches that turned out to need one worker, before none is cut any more
+TOO_MUCH_BLAME = 10
+OWN_BLAME, OUTSIDE_BLAME = 5, 2  # twice its own doing, or five times killed by who knows whom
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,6 +33,8 @@ class _Job:
     batch: Chunk
     waiting_for: int
     done: list[ChunkDone] = field(default_factory=list)
+    blame: Counter[int | None] = field(default_factory=Counter)
+    """What workers have ended at, by row; ``None`` is what is done with the batch as a whole."""
 
 
 class Jobs:
@@ -36,9 +42,11 @@ class Jobs:
 
     Args:
         chunk_samples: Rows a chunk; ``None`` goes by how long a sample takes.
+        finds_all_bad: Whether a batch with a bad sample is made to its end, to find the others.
     """
 
-    def __init__(self, chunk_samples: int | None) -> None:
+    def __init__(self, chunk_samples: int | None, *, finds_all_bad: bool = False) -> None:
+        self._finds_all_bad = finds_all_bad
         self.ready: deque[Chunk] = deque()
         """Chunks that wait for a worker, the oldest first."""
         self._chunk_samples = chunk_samples
@@ -61,6 +69,9 @@ class Jobs:
             return None
         job.done.append(done)
         job.waiting_for -= 1
+        if not self._finds_all_bad and isinstance(done.result, (Failure, BadSamples)):
+            job.waiting_for = 0  # its slot is not used again, so what is under way does no harm
+            self.ready = deque(chunk for chunk in self.ready if chunk.number != done.number)
         if job.waiting_for:
             return None
         result = _together(job)
@@ -82,19 +93,52 @@ class Jobs:
             self._jobs.pop(number, None)
         self.ready = deque(chunk for chunk in self.ready if chunk.number not in batches)
 
+    def give_up(self, chunk: Chunk, result: Result) -> BatchDone | None:
+        """Answer for a chunk that nobody will make."""
+        return self.settle(ChunkDone(chunk.number, chunk.first_row, result, NO_TIMES, None))
+
+    def give_back(self, chunk: Chunk) -> None:
+        """Take a chunk back whose worker ended before it began; it is the next to be made."""
+        if chunk.number in self._jobs:  # else its batch was answered, and its slot may be gone
+            self.ready.appendleft(chunk)
+
+    def retry(
+        self, chunk: Chunk, row: int | None, blame: int, failure: Failure
+    ) -> BatchDone | None:
+        """Let a chunk be made again whose worker ended at it, or give it up.
+
+        Args:
+            chunk: What the worker was at.
+            row: The sample of it, from 0 on; ``None`` where it was no single sample.
+            blame: How likely it is that the sample was the cause; it adds up.
+            failure: The batch's answer, if it is given up.
+        """
+        job = self._jobs.get(chunk.number)
+        if job is None:
+            return None
+        blamed = None if row is None else chunk.first_row + row
+        job.blame[blamed] += blame
+        if job.blame[blamed] >= TOO_MUCH_BLAME and row is None and self._asks_singly(chunk):
+            job.blame.clear()
+            chunk = chunk._replace(singly=True)
+        elif job.blame[blamed] >= TOO_MUCH_BLAME:
+            result = failure if row is None else BadSamples((BadRow(row, failure),))
+            return self.give_up(chunk, result)
+        parts = _around(chunk, row)
+        job.waiting_for += len(parts) - 1
+        self.ready.extendleft(reversed(parts))
+        return None
+
+    def _asks_singly(self, chunk: Chunk) -> bool:
+        """Whether it is worth to find the one that ends workers among samples made at one go."""
+        return self._finds_all_bad and not chunk.singly and len(chunk.seeds) > SEED_BYTES
+
     def _cuts(self, batch: Chunk, num_workers: int) -> list[Chunk]:
         size = batch.batch_size
         rows = self._rows_a_chunk(size, num_workers)
         if batch.mode != "rows" or batch.are_keys or rows >= size:
             return [batch]
-        return [
-            batch._replace(
-                first_row=row,
-                indices=batch.indices[row * SEED_BYTES : (row + rows) * SEED_BYTES],
-                seeds=batch.seeds[row * SEED_BYTES : (row + rows) * SEED_BYTES],
-            )
-            for row in range(0, size, rows)
-        ]
+        return [_part(batch, row, row + rows) for row in range(0, size, rows)]
 
     def _rows_a_chunk(self, batch_size: int, num_workers: int) -> int:
         if self._chunk_samples is not None:
@@ -112,10 +156,39 @@ class Jobs:
         self._sample_ns = latest if self._sample_ns is None else (self._sample_ns + latest) / 2
 
 
+def _part(chunk: Chunk, start: int, stop: int) -> Chunk:
+    """The samples ``start`` to ``stop`` of a chunk."""
+    return chunk._replace(
+        first_row=chunk.first_row + start,
+        indices=chunk.indices[start * SEED_BYTES : stop * SEED_BYTES],
+        seeds=chunk.seeds[start * SEED_BYTES : stop * SEED_BYTES],
+    )
+
+
+def _around(chunk: Chunk, row: int | None) -> list[Chunk]:
+    """Cut a suspect out, so that it is alone when a worker ends at it once more."""
+    samples = len(chunk.seeds) // SEED_BYTES
+    if row is None or chunk.mode != "rows" or chunk.are_keys:
+        return [chunk]
+    bounds = ((0, row), (row, row + 1), (row + 1, samples))
+    return [_part(chunk, start, stop) for start, stop in bounds if start < stop]
+
+
 def _together(job: _Job) -> Result:
     """What the answers to a batch's chunks come to."""
     parts = sorted(job.done, key=lambda part: part.first_row)
-    for kind in (Failure, NeedsRoom, NeedsWhole):
+    for part in parts:
+        if isinstance(part.result, Failure):
+            return part.result
+    bad = [
+        bad._replace(row=part.first_row + bad.row)
+        for part in parts
+        if isinstance(part.result, BadSamples)
+        for bad in part.result.rows
+    ]
+    if bad:
+        return BadSamples(tuple(bad))
+    for kind in (NeedsRoom, NeedsWhole):
         for part in parts:
             if isinstance(part.result, kind):
                 return part.result

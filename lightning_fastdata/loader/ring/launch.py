@@ -11,8 +11,11 @@ from typing import BinaryIO
 import cloudpickle  # type: ignore[import-untyped]  # it ships no types
 
 from lightning_fastdata.errors import DatasetError
-from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.ring.nursery import GRACE_S, Nursery
+from lightning_fastdata.loader.hazards.pickling import explain_unpicklable, find_unpicklable
+from lightning_fastdata.loader.hazards.threads import limit_native_threads
+from lightning_fastdata.loader.make import PARTS, Recipe
+from lightning_fastdata.loader.ring.crew import GRACE_S
+from lightning_fastdata.loader.ring.nursery import Nursery
 from lightning_fastdata.loader.ring.process import become_helper, fork_into
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.wire import Channel, pair
@@ -47,7 +50,7 @@ class NurseryProcess:
         self._popen: subprocess.Popen[bytes] | None = None
         if parts is None:
             self.pid = fork_into(
-                lambda own: Nursery(own, recipe, settings).serve(), end, dies_with_parent=False
+                lambda own: _serve(own, recipe, settings), end, dies_with_parent=False
             )
             return
         with parts, end:
@@ -95,6 +98,11 @@ def serve_afresh(end: int, parts: int) -> None:
         channel.send(failure_of(error))
         return
     become_helper()
+    _serve(channel, recipe, settings)
+
+
+def _serve(channel: Channel, recipe: Recipe, settings: RingSettings) -> None:
+    limit_native_threads()
     Nursery(channel, recipe, settings).serve()
 
 
@@ -105,6 +113,14 @@ def _pickled(recipe: Recipe, settings: RingSettings) -> BinaryIO:
         file.flush()
     except Exception as error:
         file.close()
+        parts = {name: getattr(recipe, name) for name in PARTS}
+        parts["worker_init_fn"] = settings.worker_init_fn
+        found = (find_unpicklable(part, name) for name, part in parts.items())
+        culprit = next((each for each in found if each is not None), None)
+        if culprit is not None:
+            raise DatasetError(
+                f'{explain_unpicklable(culprit)}Or pass multiprocessing_context="fork".'
+            ) from error
         raise DatasetError(
             f"the dataset ({type(recipe.dataset).__name__}), its collate_fn, batch_transform or "
             f"worker_init_fn cannot be sent to new processes ({type(error).__name__}: {error}), "

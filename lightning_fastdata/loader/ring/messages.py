@@ -57,6 +57,11 @@ class Chunk(NamedTuple):
     """Chosen by the ring, as is ``most_bytes``."""
     most_bytes: int = 0
     """What the batch may take of its slot."""
+    singly: bool = False
+    """Whether to ask the dataset for one sample first, then the next: many at once ended workers.
+    """
+    place: int = 0
+    """Of a stream's batch: how many come before it in its worker's own stream."""
 
 
 class NeedsWhole(NamedTuple):
@@ -85,7 +90,36 @@ class Failure(NamedTuple):
     """Its traceback."""
 
 
-Result = WrittenRows | PackedTree | NeedsWhole | NeedsRoom | StreamEnded | Failure
+class BadRow(NamedTuple):
+    """A sample that could not be made."""
+
+    row: int
+    """Its place in the chunk, or in the batch where the whole batch is answered."""
+    failure: Failure
+
+
+class BadSamples(NamedTuple):
+    """Single samples are to blame; the others could be made."""
+
+    rows: tuple[BadRow, ...]
+
+
+class OutOfMemory(NamedTuple):
+    """The worker had no memory left; another one may have."""
+
+    failure: Failure
+
+
+Result = (
+    WrittenRows
+    | PackedTree
+    | NeedsWhole
+    | NeedsRoom
+    | StreamEnded
+    | Failure
+    | BadSamples
+    | OutOfMemory
+)
 
 
 class ChunkDone(NamedTuple):
@@ -110,14 +144,36 @@ class BatchDone(NamedTuple):
 
 
 class WorkerDied(NamedTuple):
-    """A worker ended that was not told to."""
+    """A worker ended that was not told to. Its work is done by others."""
 
     worker: int
     pid: int
-    status: int
-    """As ``os.waitpid`` gives it."""
-    batches: tuple[int, ...]
-    """What it was at work on, or had been given."""
+    words: str
+    """How it ended and what it was at, for people; empty where its sample's error says it."""
+    stacks: str
+    """Its Python stacks, where it crashed; else empty."""
+    deaths: int
+    """How many workers of this nursery have ended so."""
+    lost: tuple[int, ...]
+    """Batches of its stream, which have to be asked for again."""
+
+
+class Deadlocked(NamedTuple):
+    """At the first batch no worker moves: a fork may have copied a lock that was held."""
+
+    stacks: str
+    """Of all workers, which have ended."""
+    after_s: float
+
+
+class GoOn(NamedTuple):
+    """There will be no fresh start: the samples that workers are stuck at are to blame."""
+
+
+class GaveUp(NamedTuple):
+    """Workers end before they make anything, again and again."""
+
+    words: str
 
 
 class MemoryGrew(NamedTuple):

@@ -14,13 +14,7 @@ from collections.abc import Callable, Iterator
 from lightning_fastdata.loader.ring.wire import Channel
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_RESET_SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGCHLD,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+_LEFT_TO_THE_PARENT = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_parent: bool) -> int:
@@ -64,16 +58,31 @@ def fork_into(run: Callable[[Channel], None], end: socket.socket, *, dies_with_p
 def become_helper() -> None:
     """Let go of what belongs to the training process: signals, standard input, garbage."""
     signal.set_wakeup_fd(-1)
-    # Ctrl-C reaches the whole group, but it is the training process that decides what ends.
+    # Ctrl-C reaches the whole group and a scheduler's SIGTERM or SIGUSR1 often all processes of a
+    # job, but it is the training process that decides what ends, and it may want batches till then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in _RESET_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in _LEFT_TO_THE_PARENT:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's, for example
+            # No SIG_IGN, which the programs that a dataset runs would inherit.
+            signal.signal(number, _do_nothing)
+    os.register_at_fork(after_in_child=_end_as_usual)  # a dataset's own processes are ended by it
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # last: one that waits must meet its new fate
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
     gc.freeze()  # the collector would write to every inherited object, and so copy its page
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _end_as_usual() -> None:
+    for number in _LEFT_TO_THE_PARENT:
+        if signal.getsignal(number) is _do_nothing:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

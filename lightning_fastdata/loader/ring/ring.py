@@ -2,37 +2,38 @@
 
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory as pin_tensors
 
-from lightning_fastdata.errors import FastDataError, WorkerError
+from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.buffers import can_pin
 from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.ring.arena import loads
+from lightning_fastdata.loader.ring.asked import Asked
 from lightning_fastdata.loader.ring.budget import BUDGET, MemoryBudget
 from lightning_fastdata.loader.ring.failures import (
+    error_of,
+    gave_up,
     is_worth_a_warning,
-    raise_failure,
-    timed_out,
     warn_of_copies,
-    worker_error,
+    warn_of_death,
 )
-from lightning_fastdata.loader.ring.launch import NurseryProcess
 from lightning_fastdata.loader.ring.layout import layout_of
 from lightning_fastdata.loader.ring.memory import Mapping
 from lightning_fastdata.loader.ring.messages import (
+    BadSamples,
     BatchDone,
     Chunk,
+    Deadlocked,
     DropSlot,
     Failure,
+    GaveUp,
     MemoryGrew,
     NeedsRoom,
     NewSlot,
-    Resize,
     StreamEnded,
     WorkerDied,
 )
@@ -43,29 +44,15 @@ from lightning_fastdata.loader.ring.opened import (
     copied,
 )
 from lightning_fastdata.loader.ring.pinned import pin
-from lightning_fastdata.loader.ring.process import without_interrupts
+from lightning_fastdata.loader.ring.ring_batch import RingBatch
 from lightning_fastdata.loader.ring.rows import WrittenRows
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.slots import Slot, SlotPool
-from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.loader.ring.tended import NurseryDiedError, TendedNursery
 from lightning_fastdata.plan import StartMethod
 
 IN_USE = 2  # slots beyond those in flight: the batch in the loop's hands and the one before
 LEAST_SHARES = 4  # no batch may take more than a quarter of what is left: two are in use
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RingBatch:
-    """A batch out of the ring, or the news that there is none."""
-
-    number: int
-    data: Any
-    ended: bool
-    """Whether its stream has no more."""
-    failure: Failure | None
-    """What making it raised; raised again when it is this batch's turn."""
-    times: tuple[ChunkTimes, ...]
-    arrived_ns: int
 
 
 class Ring:
@@ -92,13 +79,12 @@ class Ring:
         timeout_s: float,
         budget: MemoryBudget | None,
     ) -> None:
-        self._recipe, self._settings, self._start_method = recipe, settings, start_method
-        self._pin_memory, self._timeout_s = can_pin(pin_memory), timeout_s
+        self._pin_memory = can_pin(pin_memory)
         self._budget = BUDGET if budget is None else budget
         self._working_slots = in_flight + IN_USE
         self._pool = self._new_pool()
-        self._nursery: NurseryProcess | None = None
-        self._asked: dict[int, tuple[Chunk, Slot]] = {}
+        self._nursery = TendedNursery(recipe, settings, start_method, timeout_s)
+        self._asked = Asked()
         self._no_room: deque[tuple[Chunk, Slot, int]] = deque()
         self._has_delivered = False
         self._warned_of_copies = False
@@ -111,7 +97,7 @@ class Ring:
 
     def ask(self, batch: Chunk) -> bool:
         """Ask for a batch; ``False`` where no slot is to be had."""
-        if self._nursery is not None and not self._nursery.is_of_this_process:
+        if self._nursery.is_of_a_parent:
             self.close()  # a forked child needs a nursery of its own
         slot = self._pool.take(needs_one=not self._asked)
         if slot is None:
@@ -123,90 +109,95 @@ class Ring:
         """Wait for any batch that was asked for.
 
         Raises:
-            WorkerError: If none came in time, or a worker or the nursery died.
+            WorkerError: If none came in time, or workers or the nursery end again and again.
             FastDataError: If memory does not suffice.
         """
         self._give_room()
         while True:
-            message = self._hear()
+            try:
+                message = self._nursery.hear()
+            except NurseryDiedError:
+                self._move_over()
+                continue
             if isinstance(message, BatchDone):
+                self._nursery.got_on()
                 batch = self._settled(message)
                 if batch is not None:
                     return batch
-            elif isinstance(message, WorkerDied):
-                raise worker_error(message)
-            elif isinstance(message, Failure):
-                raise_failure(message)
-            elif isinstance(message, MemoryGrew):
-                self._warn_once(message)
+            else:
+                self._handle(message)
+
+    def _handle(self, news: Any) -> None:
+        """Do what is to be done about anything but a batch."""
+        if isinstance(news, WorkerDied):
+            for batch, slot in list(self._asked.again(news.lost)):
+                self._send(batch, slot)
+            warn_of_death(news)
+        elif isinstance(news, Deadlocked):
+            if self._nursery.restart_afresh(news):
+                self._move_over()
+        elif isinstance(news, GaveUp):
+            raise gave_up(news)
+        elif isinstance(news, Failure):
+            raise error_of(news)
+        elif isinstance(news, MemoryGrew):
+            self._warn_once(news)
+
+    def _move_over(self) -> None:
+        """Ask a new nursery for all that the last one had been asked for.
+
+        In new slots: what is left of the old workers may still write into the old ones.
+        """
+        self._no_room.clear()
+        self._pool.forget_nursery()
+        for batch, slot in list(self._asked.again()):
+            if batch.are_keys:
+                batch = batch._replace(indices=self.pickled(loads(batch.indices)))
+            self._send(batch, self._pool.exchange(slot))
 
     def _warn_once(self, grew: MemoryGrew) -> None:
         if not self._warned_of_copies and is_worth_a_warning(grew):
             self._warned_of_copies = True
             warn_of_copies(grew)
 
+    def pickled(self, keys: Any) -> bytes:
+        """Pickle keys of samples for the workers."""
+        return self._nursery.pickled(keys)
+
     def resize(self, num_workers: int) -> None:
         """Have this many workers from now on; chunks under way are finished."""
-        self._settings = replace(self._settings, num_workers=num_workers)
-        if self._nursery is not None:
-            self._tell(Resize(num_workers))
+        self._nursery.resize(num_workers)
 
     def close(self) -> None:
         """End all processes, and forget what was asked for. May be called twice."""
-        nursery, self._nursery = self._nursery, None
-        if nursery is not None and nursery.is_of_this_process:
-            nursery.close()
+        self._nursery.close()
         self._pool.close()
         self._pool = self._new_pool()
         self._asked.clear()
         self._no_room.clear()
 
-    def _hear(self) -> Any:
-        assert self._nursery is not None
-        try:
-            return self._nursery.channel.receive(self._timeout_s or None)[0]
-        except TimeoutError:
-            raise timed_out(self._timeout_s) from None
-        except EOFError:
-            raise self._nursery_error() from None
-
-    def _tell(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-        assert self._nursery is not None
-        try:
-            self._nursery.channel.send(message, descriptors)
-        except ConnectionError:
-            raise self._nursery_error() from None
-
-    def _nursery_error(self) -> WorkerError:
-        assert self._nursery is not None
-        nursery, self._nursery = self._nursery, None
-        return WorkerError(
-            f"the process that runs the workers ({nursery.pid}) ended with status "
-            f"{nursery.close()}, wanted it to go on. Its output above may say why; a new pass "
-            "starts a new one."
-        )
-
     def _send(self, batch: Chunk, slot: Slot) -> None:
-        if self._nursery is None:
-            with without_interrupts():
-                self._nursery = NurseryProcess(self._recipe, self._settings, self._start_method)
+        self._nursery.start()
+        self._asked.add(batch, slot)
         if slot.is_new:
-            self._tell(NewSlot(slot.number), [slot.file.descriptor])
+            self._nursery.tell(NewSlot(slot.number), [slot.file.descriptor])
             slot.is_new = False
         most_bytes = self._pool.most_bytes(slot, max(LEAST_SHARES, self._working_slots))
-        self._asked[batch.number] = (batch, slot)
-        self._tell(batch._replace(slot=slot.number, most_bytes=most_bytes))
+        self._nursery.tell(batch._replace(slot=slot.number, most_bytes=most_bytes))
 
     def _settled(self, done: BatchDone) -> RingBatch | None:
-        batch, slot = self._asked[done.number]
+        batch, slot = self._asked.get(done.number)
         if isinstance(done.result, NeedsRoom):
             self._find_room(batch, slot, done.result.size)
             return None
-        del self._asked[done.number]
+        self._asked.settle(done.number)
         result, data = done.result, None
         failure = result if isinstance(result, Failure) else None
+        bad = result.rows if isinstance(result, BadSamples) else ()
         ended = isinstance(result, StreamEnded)
-        if failure is not None or ended:
+        if failure is not None or bad:
+            self._pool.discard(slot)  # other workers may still be at this batch
+        elif ended:
             self._pool.give_back(slot)
         else:
             data = self._opened(batch, slot, result)
@@ -216,6 +207,7 @@ class Ring:
             data=data,
             ended=ended,
             failure=failure,
+            bad=bad,
             times=done.times,
             arrived_ns=done.arrived_ns,
         )
@@ -278,5 +270,5 @@ class Ring:
         return SlotPool(self._budget, self._working_slots, self._forget_slot)
 
     def _forget_slot(self, slot: Slot) -> None:
-        if self._nursery is not None and not slot.is_new:
-            self._tell(DropSlot(slot.number))
+        if self._nursery.is_running and not slot.is_new:
+            self._nursery.tell(DropSlot(slot.number))

@@ -3,16 +3,16 @@
 from collections import deque
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 
-from lightning_fastdata.loader.engine import HostBatch, Request
+from lightning_fastdata.loader.engine import NOTHING, HostBatch, Request
 from lightning_fastdata.loader.make import Recipe, is_rows
-from lightning_fastdata.loader.ring.arena import dumps
+from lightning_fastdata.loader.mend import BadSamplePolicy, Mender
 from lightning_fastdata.loader.ring.budget import MemoryBudget
-from lightning_fastdata.loader.ring.failures import raise_failure
+from lightning_fastdata.loader.ring.failures import error_of
 from lightning_fastdata.loader.ring.messages import Chunk, Mode
-from lightning_fastdata.loader.ring.ring import Ring, RingBatch
+from lightning_fastdata.loader.ring.ring import Ring
+from lightning_fastdata.loader.ring.ring_batch import RingBatch, nothing_made
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.plan import StartMethod
 
@@ -23,6 +23,7 @@ class RingEngine:
     Args:
         recipe: What to make batches with; it is sent to the workers once.
         settings: How the ring is run.
+        mender: Says what becomes of bad samples; ``None`` raises what they raised.
         start_method: How its processes are started.
         depth: Batches in flight.
         pin_memory: Whether slots are page-locked once CUDA is in use.
@@ -36,6 +37,7 @@ class RingEngine:
         recipe: Recipe,
         settings: RingSettings,
         *,
+        mender: Mender | None = None,
         start_method: StartMethod,
         depth: int,
         pin_memory: bool = False,
@@ -44,9 +46,9 @@ class RingEngine:
         budget: MemoryBudget | None = None,
     ) -> None:
         self._depth, self._in_order = depth, in_order
+        self._mender = mender or Mender(recipe.dataset, BadSamplePolicy())
+        self._faults: dict[int, Exception] = {}
         self._mode: Mode = "rows" if is_rows(recipe) else "whole"
-        # A forked worker has the main module's classes, a fresh one has to be sent them.
-        self._pickle = dumps if start_method == "fork" else cloudpickle.dumps
         self._asked: deque[Request] = deque()
         self._unsent: deque[Request] = deque()
         self._finished: dict[int, RingBatch] = {}
@@ -73,7 +75,10 @@ class RingEngine:
     def submit(self, request: Request) -> None:
         """Ask the workers for one more batch; starts them where there are none yet."""
         self._asked.append(request)
-        self._unsent.append(request)
+        if request.is_void:
+            self._finished[request.number] = nothing_made(request.number)
+        else:
+            self._unsent.append(request)
         self._send()
 
     def next(self) -> HostBatch:
@@ -86,10 +91,16 @@ class RingEngine:
         batch = self._awaited()
         request = next(request for request in self._asked if request.number == batch.number)
         self._asked.remove(request)
+        fault = self._faults.pop(batch.number, None)
+        if fault is not None:
+            raise fault
         if batch.failure is not None:
-            raise_failure(batch.failure)
+            raise error_of(batch.failure)
         return HostBatch(
-            request=request, data=batch.data, times=batch.times, arrived_ns=batch.arrived_ns
+            request=request,
+            data=NOTHING if request.is_void else batch.data,
+            times=batch.times,
+            arrived_ns=batch.arrived_ns,
         )
 
     def resize(self, num_workers: int) -> None:
@@ -109,18 +120,34 @@ class RingEngine:
         self._asked.clear()
         self._unsent.clear()
         self._finished.clear()
+        self._faults.clear()
 
     def _awaited(self) -> RingBatch:
         while True:
             self._send()
-            if self._in_order:
-                found = self._finished.pop(self._asked[0].number, None)
-                if found is not None:
-                    return found
+            first = self._asked[0].number if self._in_order else next(iter(self._finished), None)
+            found = None if first is None else self._finished.pop(first, None)
+            if found is not None:
+                return found
             batch = self._ring.answer()
-            if not self._in_order:
-                return batch
+            if batch.bad and self._is_asked_again(batch):
+                continue
             self._finished[batch.number] = batch
+
+    def _is_asked_again(self, batch: RingBatch) -> bool:
+        """Ask for a batch once more without its bad samples, before those that come after it."""
+        place = next(k for k, asked in enumerate(self._asked) if asked.number == batch.number)
+        bad = [(one.row, error_of(one.failure)) for one in batch.bad]
+        try:
+            mended = self._mender.mend(self._asked[place], bad)
+        except Exception as error:
+            self._faults[batch.number] = error  # raised when it is this batch's turn
+            return False
+        self._asked[place] = mended
+        if mended.is_void:
+            return False
+        self._unsent.appendleft(mended)
+        return True
 
     def _send(self) -> None:
         while self._unsent and self._ring.ask(self._chunk_of(self._unsent[0])):
@@ -133,7 +160,7 @@ class RingEngine:
             number=request.number,
             mode=self._mode,
             epoch=request.epoch,
-            indices=self._pickle(indices) if are_keys else indices.astype(np.int64).tobytes(),
+            indices=self._ring.pickled(indices) if are_keys else indices.astype(np.int64).tobytes(),
             are_keys=are_keys,
             seeds=request.seeds.tobytes(),
             batch_seed=request.batch_seed,

@@ -7,9 +7,10 @@ from typing import Any
 from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.budget import MemoryBudget
-from lightning_fastdata.loader.ring.failures import raise_failure
+from lightning_fastdata.loader.ring.failures import error_of
 from lightning_fastdata.loader.ring.messages import SEED_BYTES, Chunk
-from lightning_fastdata.loader.ring.ring import Ring, RingBatch
+from lightning_fastdata.loader.ring.ring import Ring
+from lightning_fastdata.loader.ring.ring_batch import RingBatch
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.plan import StartMethod
 
@@ -83,7 +84,7 @@ class RingStream:
                 continue
             course.waiting.pop(batch.number)
             if batch.failure is not None:
-                raise_failure(batch.failure)
+                raise error_of(batch.failure)
             data = batch.data
             del batch  # no name may hold it here: its memory would stay in use one batch longer
             yield data
@@ -114,6 +115,7 @@ class RingStream:
             epoch=epoch,
             seeds=((seed + worker) % 2**64).to_bytes(SEED_BYTES, "little"),
             worker=worker,
+            place=course.places[worker],
         )
         if not self._ring.ask(batch):
             return False
@@ -140,6 +142,8 @@ class _Course:
         self.active = deque(range(num_workers))
         """Workers that have not ended, the next to be asked first."""
         self.begun: set[int] = set()
+        self.places = [0] * num_workers
+        """How many batches each worker has been asked for."""
         self.waiting: dict[int, int] = {}
         """Numbers of the batches asked for, each with its worker."""
         self.finished: dict[int, RingBatch] = {}
@@ -150,6 +154,7 @@ class _Course:
 
     def ask_of(self, worker: int, number: int) -> None:
         self.begun.add(worker)
+        self.places[worker] += 1
         self.waiting[number] = worker
         self.active.rotate(-1)
 

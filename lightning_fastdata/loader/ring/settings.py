@@ -20,3 +20,11 @@ class RingSettings:
     """Samples a batch of an ``IterableDataset``; ``None`` gives single samples."""
     drop_last: bool = False
     """Whether a stream's last batch that is not full is left out."""
+    sample_timeout_s: float | None = None
+    """How long one sample may take before it counts as stuck; ``None`` is for ever."""
+    timeout_follows: bool = False
+    """Whether the limit grows with the longest sample seen, and is long until there is one."""
+    finds_all_bad: bool = False
+    """Whether the samples after a bad one are made too, to find all bad ones at one go."""
+    may_restart: bool = False
+    """Whether, if nothing moves at the first batch, a fresh interpreter may be the remedy."""

@@ -98,6 +98,11 @@ class SlotPool:
         else:
             self._free.append(slot)
 
+    def discard(self, slot: Slot) -> None:
+        """Close a slot that somebody may still write to."""
+        if slot in self._slots:
+            self._drop(slot)
+
     def lend(self, slot: Slot, mapping: Mapping) -> Loan:
         """Lend a written slot to the readers of its batch; it comes back when the last is gone."""
         return Loan(slot, mapping, self._returned, threading.get_ident())
@@ -121,6 +126,20 @@ class SlotPool:
             return False
         self.charge(slot, size)
         return True
+
+    def exchange(self, slot: Slot) -> Slot:
+        """Give a new slot for one that is lent, whose old memory nobody looks at any more."""
+        new = Slot(number=next(_numbers), file=SlotFile(new_file()))
+        self._slots.add(new)
+        self._budget.used_slots += 1
+        self._close(slot)
+        self.charge(new, slot.charged_bytes)
+        return new
+
+    def forget_nursery(self) -> None:
+        """There is a new nursery, which knows no slot yet."""
+        for slot in self._slots:
+            slot.is_new = True
 
     def close(self) -> None:
         """Close all slots; those still read stay mapped until their readers are gone."""

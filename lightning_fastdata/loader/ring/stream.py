@@ -1,6 +1,6 @@
 """A worker's own pass over an ``IterableDataset``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning_fastdata.loader.make import announce_epoch
@@ -17,32 +17,59 @@ class StreamReader:
         dataset: The iterable one.
         batch_size: Samples a batch; ``None`` gives single samples.
         drop_last: Whether a last batch that is not full is left out.
+        watch: Called before each sample with its place in the batch.
     """
 
-    def __init__(self, dataset: Any, batch_size: int | None, drop_last: bool) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None,
+        drop_last: bool,
+        watch: Callable[[int], None],
+    ) -> None:
         self._dataset, self._batch_size, self._drop_last = dataset, batch_size, drop_last
+        self._watch = watch
         self._samples: Iterator[Any] | None = None
+        self._place, self._has_begun = 0, False
 
     def begin(self, epoch: int) -> None:
         """Begin a pass."""
         announce_epoch(self._dataset, epoch)
-        self._samples = iter(self._dataset)
+        self._samples, self._place, self._has_begun = iter(self._dataset), 0, True
 
-    def take(self) -> Any:
-        """Give the samples of the next batch, or one sample where there are no batches.
+    def must_begin(self, place: int) -> bool:
+        """Whether a batch can only be had from a new beginning: this worker took another's place,
+        or has given it already.
+        """
+        return not self._has_begun or place < self._place
+
+    def take(self, place: int) -> Any:
+        """Give the samples of a batch, or one sample where there are no batches.
+
+        Args:
+            place: How many batches of this pass come before it; those not taken yet are left out,
+                as a worker before this one has given them.
 
         Raises:
             StreamEndedError: If there is none left.
         """
+        while self._place < place:
+            self._take()
+        return self._take()
+
+    def _take(self) -> Any:
         if self._samples is None:
             raise StreamEndedError
+        self._place += 1
         # Never a for loop over it: that calls iter() once more, which begins some streams anew.
         samples: list[Any] = []
         try:
+            self._watch(0)
             if self._batch_size is None:
                 return next(self._samples)
             while len(samples) < self._batch_size:
                 samples.append(next(self._samples))
+                self._watch(len(samples))
         except StopIteration:
             self._samples = None
             if not samples or self._drop_last:

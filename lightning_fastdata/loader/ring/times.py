@@ -28,6 +28,12 @@ class ChunkTimes(NamedTuple):
     """Read from storage, not from the page cache."""
 
 
+NO_TIMES = ChunkTimes(
+    worker=0, samples=0, began_ns=0, ended_ns=0, cpu_ns=0, page_faults=0, read_bytes=0
+)
+"""Of a chunk that was given up."""
+
+
 class Stopwatch:
     """Measures one chunk, from its making to ``stop``."""
 

@@ -157,6 +157,11 @@ class Channel:
         with contextlib.suppress(OSError):  # the other end may be gone already
             self._end.shutdown(socket.SHUT_WR)
 
+    def end_receiving(self) -> None:
+        """Read the end of the connection next, even if the other end never closes it."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Close this end and what came with unread messages. May be called twice."""
         self._end.close()
@@ -168,6 +173,14 @@ def _wait_for(end: socket.socket, what: int, timeout_s: float | None) -> bool:
     poll = select.poll()  # select() refuses descriptors from 1,024 on
     poll.register(end, what)
     return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+
+def wait_for_ends(channels: Sequence[Channel], timeout_s: float) -> None:
+    """Throw away what comes, until every other end is closed or time is up."""
+    deadline_s = time.monotonic() + timeout_s
+    for channel in channels:
+        if not channel.drain(max(0.0, deadline_s - time.monotonic())):
+            break
 
 
 def pair() -> tuple[Channel, socket.socket]:

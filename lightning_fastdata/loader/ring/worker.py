@@ -1,6 +1,7 @@
 """A worker: makes what it is told to, in the slot that it is told to, until its nursery ends it."""
 
 import contextlib
+import os
 import random
 import traceback
 from collections.abc import Iterator
@@ -14,13 +15,18 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils import worker as torch_worker
 
 from lightning_fastdata.loader.engine import Request
-from lightning_fastdata.loader.make import BatchMaker, Recipe
+from lightning_fastdata.loader.hazards.cuda import explain_cuda
+from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe, add_note
 from lightning_fastdata.loader.ring.arena import dumps, loads, pack
+from lightning_fastdata.loader.ring.board import Board
 from lightning_fastdata.loader.ring.growth import GrowthWatch
+from lightning_fastdata.loader.ring.last_words import LastWords
 from lightning_fastdata.loader.ring.layout import layout_of
 from lightning_fastdata.loader.ring.memory import Mapping, SlotFile, aligned, size_of
 from lightning_fastdata.loader.ring.messages import (
     SEED_BYTES,
+    BadRow,
+    BadSamples,
     Chunk,
     ChunkDone,
     DropSlot,
@@ -28,6 +34,7 @@ from lightning_fastdata.loader.ring.messages import (
     NeedsRoom,
     NeedsWhole,
     NewSlot,
+    OutOfMemory,
     Result,
     StreamEnded,
 )
@@ -39,7 +46,14 @@ from lightning_fastdata.loader.ring.times import Stopwatch
 from lightning_fastdata.loader.ring.wire import Channel
 
 
-def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) -> None:
+def work(
+    channel: Channel,
+    recipe: Recipe,
+    settings: RingSettings,
+    number: int,
+    board: Board,
+    words: LastWords,
+) -> None:
     """Work until the channel's other end is closed.
 
     Args:
@@ -47,17 +61,24 @@ def work(channel: Channel, recipe: Recipe, settings: RingSettings, number: int) 
         recipe: What to make batches with.
         settings: How the ring is run.
         number: This worker's, from 0 on.
+        board: Where it notes what it is at.
+        words: Where it writes its stacks, should it crash or be asked.
     """
+    words.listen()
     try:
         _become_worker(recipe.dataset, settings, number)
-        worker: Worker | _Unable = Worker(recipe, settings, number)
+        worker: Worker | _Unable = Worker(recipe, settings, number, board)
     except Exception as error:  # of the user's worker_init_fn: every batch is answered with it
         worker = _Unable(failure_of(error), number)
     with contextlib.suppress(EOFError, ConnectionError):
         while not channel.is_ending():
             message, descriptors = channel.receive()
             if isinstance(message, Chunk):
-                channel.send(worker.answer(message))
+                board.takes_chunk()
+                done = worker.answer(message)
+                channel.send(done)
+                if isinstance(done.result, OutOfMemory):
+                    break  # another process may have the memory that this one lost to leaks
             elif isinstance(message, NewSlot):
                 worker.slots[message.slot] = SlotFile(descriptors[0])
             elif isinstance(message, DropSlot) and message.slot in worker.slots:
@@ -92,15 +113,24 @@ class Worker:
         recipe: What to make batches with.
         settings: How the ring is run.
         number: This worker's.
+        board: Where it notes which sample it makes.
     """
 
-    def __init__(self, recipe: Recipe, settings: RingSettings, number: int) -> None:
+    def __init__(self, recipe: Recipe, settings: RingSettings, number: int, board: Board) -> None:
         self.slots: dict[int, SlotFile] = {}
         self._number = number
         self._maker = BatchMaker(
-            recipe, self._allocate, restore_generators=False, stack=self._stack
+            recipe,
+            self._allocate,
+            restore_generators=False,
+            stack=self._stack,
+            watch=board.at_row,
+            finds_all_bad=settings.finds_all_bad,
+            maker=f"worker {number} (process {os.getpid()})",
         )
-        self._stream = StreamReader(recipe.dataset, settings.stream_batch_size, settings.drop_last)
+        self._stream = StreamReader(
+            recipe.dataset, settings.stream_batch_size, settings.drop_last, board.at_row
+        )
         self._growth = GrowthWatch()
         self._chunk: Chunk
         self._without_room: dict[int, Any] = {}
@@ -118,6 +148,12 @@ class Worker:
             result = NeedsRoom(error.size)
         except StreamEndedError:
             result = StreamEnded()
+        except BadSamplesError as error:
+            result = BadSamples(
+                tuple(BadRow(row, failure_of(cause)) for row, cause in error.samples)
+            )
+        except MemoryError as error:
+            result = OutOfMemory(failure_of(error))
         except Exception as error:
             result = failure_of(error)
         samples = len(chunk.seeds) // SEED_BYTES
@@ -147,17 +183,17 @@ class Worker:
             except NotRowsError:
                 if len(request.seeds) < chunk.batch_size:
                     return NeedsWhole()
-        return self._packed(self._maker.make(request))
+        return self._packed(self._maker.make(request, singly=chunk.singly))
 
     def _of_stream(self, chunk: Chunk) -> Result:
         if chunk.number in self._without_room:
             samples = self._without_room.pop(chunk.number)
         else:
-            if chunk.mode == "new stream":
+            if chunk.mode == "new stream" or self._stream.must_begin(chunk.place):
                 self._without_room.clear()
                 _seed_all(int.from_bytes(chunk.seeds, "little"))
                 self._stream.begin(chunk.epoch)
-            samples = self._stream.take()
+            samples = self._stream.take(chunk.place)
         try:
             return self._packed(self._maker.finish(samples))
         except _NoRoomError:  # it will be asked for again, and the stream gives it only once
@@ -217,6 +253,8 @@ class _NoRoomError(Exception):
 
 def failure_of(error: Exception) -> Failure:
     """Make an exception fit to be sent, traceback and all."""
+    if (advice := explain_cuda(error)) is not None:
+        add_note(error, advice)
     text = "".join(traceback.format_exception(error))
     if not hasattr(error, "add_note"):  # Python 3.10 leaves notes out
         text += "\n".join(error.__dict__.get("__notes__", ()))

@@ -1,0 +1,59 @@
+"""``lightning-fastdata doctor``: what would break or slow down a run, here and in a dataset."""
+
+import sys
+from pathlib import Path
+
+from lightning_fastdata.checkup import doctor
+from lightning_fastdata.cli.doctor_arguments import DoctorOptions
+from lightning_fastdata.cli.quiet import quiet
+from lightning_fastdata.errors import SettingsError
+from lightning_fastdata.report.doctor import render_doctor, write_doctor_json
+
+HEALTHY, UNHEALTHY = 0, 1
+
+
+def run_doctor(options: DoctorOptions) -> int:
+    """Look, print what was found, and write the JSON.
+
+    Returns:
+        The exit status: 0 is healthy; 1 is not, for errors, and with ``strict`` for warnings too.
+
+    Raises:
+        FastDataError: What was asked for cannot be found or done.
+    """
+    path = None if options.json in (None, "-") else Path(options.json).expanduser().absolute()
+    if path is not None:
+        _check_writable(path)
+    with quiet():
+        report = doctor(
+            options.data,
+            batch_size=options.batch_size,
+            num_workers="auto" if options.num_workers is None else options.num_workers,
+            max_samples=options.max_samples,
+            timeout_s="auto" if options.timeout_s is None else options.timeout_s,
+        )
+    if options.json == "-":
+        print(report.to_json())
+    else:
+        render_doctor(report)
+    if path is not None:
+        write_doctor_json(report, path)
+        print(f"JSON: {path}", file=sys.stderr)
+    fails = not report.is_healthy or (options.strict and report.has_warnings)
+    return UNHEALTHY if fails else HEALTHY
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before minutes go into what the file is to hold."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(path.name + ".part")
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"--json {path} cannot be written ({error.strerror}), wanted a file. Pass another one, "
+            "or - for standard output."
+        ) from error

@@ -1,0 +1,1 @@
+"""What a user's dataset may hold that worker processes cannot take over."""
