@@ -14,6 +14,7 @@ from lightning_fastdata.errors import SampleError
 from lightning_fastdata.loader.engine import NOTHING, HostBatch, Request
 from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe
 from lightning_fastdata.loader.mend import Mender
+from lightning_fastdata.loader.own_files import own_read_positions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +215,7 @@ class _WorkerStart:
         info: Any = get_worker_info()
         # WorkerInfo refuses plain assignment, and users' functions look for their own dataset here.
         object.__setattr__(info, "dataset", info.dataset.recipe.dataset)
+        own_read_positions()
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker_id)
 

@@ -73,17 +73,23 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("mode", ["r", "rb", "wb", "r+b"])
-def test_an_open_file_is_found(data: Path, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["a", "wb", "r+b"])
+def test_a_file_open_for_writing_is_found(data: Path, mode: str) -> None:
     with open(data, mode) as file:
         assert found_in(Holder(file=file)) == [("dataset.file", "an open file")]
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_a_file_that_is_only_read_is_no_hazard(data: Path, mode: str) -> None:
+    with open(data, mode) as file:
+        assert found_in(Holder(file=file)) == []
 
 
 def test_a_raw_file_and_a_compressed_one_are_found_once_each(data: Path) -> None:
     with gzip.open(data, "wb") as written:
         written.write(b"abc")
 
-    with open(data, "rb", buffering=0) as raw, gzip.open(data, "rb") as packed:
+    with open(data, "ab", buffering=0) as raw, gzip.open(data, "ab") as packed:
         assert [path for path, _ in found_in([raw, packed])] == ["dataset[0]", "dataset[1]"]
 
 
@@ -195,7 +201,7 @@ def test_views_functions_and_slots_are_looked_into(data: Path) -> None:
     class Slotted:
         __slots__ = ("file",)
 
-    with open(data) as file, open(data) as other:
+    with open(data, "a") as file, open(data, "a") as other:
         slotted = Slotted()
         slotted.file = file  # type: ignore[attr-defined]
         found = find_all_handles(
@@ -206,7 +212,7 @@ def test_views_functions_and_slots_are_looked_into(data: Path) -> None:
 
 
 def test_all_that_was_found_is_said_in_one_warning(data: Path, stack: ExitStack) -> None:
-    files = [stack.enter_context(data.open()) for _ in range(6)]
+    files = [stack.enter_context(data.open("a")) for _ in range(6)]
     handles = find_handles(Holder(files=files), "dataset")
 
     with pytest.warns(HazardWarning) as caught:

@@ -9,6 +9,7 @@ import torch
 
 from lightning_fastdata.loader.hazards.lazily import OPEN_REMEDY
 from lightning_fastdata.loader.hazards.parts import attributes_of, classes_of, full_name
+from lightning_fastdata.loader.own_files import is_only_read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +50,9 @@ def known_kind_of(value: Any) -> tuple[Kind, type] | None:
 
 def _has_descriptor(library_class: Any, value: Any) -> bool:
     is_standard = any(value is each for each in (sys.stdin, sys.stdout, sys.stderr))
-    return bool(library_class.fileno(value) > 2) and not is_standard  # raises without a descriptor
+    descriptor = library_class.fileno(value)  # raises without one
+    # Workers get a position of their own in what is only read.
+    return bool(descriptor > 2) and not is_standard and not is_only_read(descriptor)
 
 
 def _holds_open_file(name: str) -> Callable[[type, Any], bool]:

@@ -151,7 +151,7 @@ class Crew:
         self._deaths += 1
         verdict = verdict_on(child, death, self._new_oom_kills())
         if verdict.chunk is None and not child.answered:
-            self._fails(verdict.words, death.stacks, is_final=child.stuck is not None)
+            self._fails(verdict.words, death.stacks, weight=_MOST_BARREN // 2 if child.stuck else 1)
         lost = self._give_back(child, verdict)
         self._tell(
             WorkerDied(
@@ -187,12 +187,12 @@ class Crew:
         self._blame[chunk.number] += blame
         return self._blame[chunk.number] >= TOO_MUCH_BLAME
 
-    def _fails(self, words: str, stacks: str = "", *, is_final: bool = False) -> None:
+    def _fails(self, words: str, stacks: str = "", *, weight: int = 1) -> None:
         """Wait ever longer before the next start; say so if it never gets better."""
-        self._barren += 1
+        self._barren += weight
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._barren)
         self._not_before_s = time.monotonic() + pause_s
-        if is_final or self._barren >= max(_MOST_BARREN, 2 * self.num_workers):
+        if self._barren >= max(_MOST_BARREN, 2 * self.num_workers):
             self._barren = 0
             self._tell(GaveUp(f"{words}\n{stacks}" if stacks else words))
 

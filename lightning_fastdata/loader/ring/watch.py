@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from lightning_fastdata.loader.make import NO_ROW
-from lightning_fastdata.loader.ring.child import Child, used_by
+from lightning_fastdata.loader.ring.child import Child, state_of, used_by
 from lightning_fastdata.loader.ring.messages import SEED_BYTES
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.times import ChunkTimes
@@ -22,13 +22,16 @@ class Watch:
     Args:
         settings: How long a sample may take.
         used: Gives a process's CPU seconds and bytes read.
+        state: Gives the kernel's letter for what a process does.
     """
 
     def __init__(
         self,
         settings: RingSettings,
         used: Callable[[int], tuple[float, int] | None] = used_by,
+        state: Callable[[int], str] = state_of,
     ) -> None:
+        self._state = state
         self._limit_s, self._follows = settings.sample_timeout_s, settings.timeout_follows
         self._used = used
         self._longest_s: float | None = None
@@ -64,7 +67,7 @@ class Watch:
         return [
             (child, waited_s)
             for child, waited_s in waited.items()
-            if waited_s > self._limit_of(child)
+            if waited_s > self._limit_s and waited_s > self._limit_of(child)
         ]
 
     def nothing_moves(self, children: Iterable[Child], now_s: float) -> float | None:
@@ -86,10 +89,12 @@ class Watch:
     def _limit_of(self, child: Child) -> float:
         assert self._limit_s is not None
         limit_s = self._limit_s
-        if self._follows:
-            seen_s = self._longest_s
-            limit_s = max(limit_s, _UNKNOWN_S if seen_s is None else _SLOWER * seen_s)
         chunk = child.current
+        if chunk is None and not child.answered and self._state(child.pid) not in "Tt":
+            return max(limit_s, _UNKNOWN_S)  # at worker_init_fn, which is no sample
+        if self._follows:  # a worker's own first samples are cold, whatever others have done
+            seen_s = self._longest_s if child.answered else None
+            limit_s = max(limit_s, _UNKNOWN_S if seen_s is None else _SLOWER * seen_s)
         if chunk is None or child.board.row != NO_ROW:
             return limit_s
         return limit_s * max(1, len(chunk.seeds) // SEED_BYTES)  # it may be at all its samples

@@ -17,6 +17,7 @@ from torch.utils.data._utils import worker as torch_worker
 from lightning_fastdata.loader.engine import Request
 from lightning_fastdata.loader.hazards.cuda import explain_cuda
 from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe, add_note
+from lightning_fastdata.loader.own_files import own_read_positions
 from lightning_fastdata.loader.ring.arena import dumps, loads, pack
 from lightning_fastdata.loader.ring.board import Board
 from lightning_fastdata.loader.ring.growth import GrowthWatch
@@ -87,6 +88,7 @@ def work(
 
 def _become_worker(dataset: Any, settings: RingSettings, number: int) -> None:
     """Do what torch does at the start of its own workers."""
+    own_read_positions()
     torch.set_num_threads(1)
     _seed_all(settings.seed + number)
     info: Any = torch_worker.WorkerInfo(
