@@ -1,5 +1,7 @@
 """Making one batch from one request: read, seed, collate, transform. The same in every engine."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ from lightning_fastdata.loader.engine import Request, plain_indices
 from lightning_fastdata.loader.randomness import SeededDraws
 
 T = TypeVar("T")
+_NO_MEMORY = os.strerror(errno.ENOMEM)
 NO_ROW = -1  # instead of the row of a sample, where it is about many samples at once
 _COLLATE_TURN, _TRANSFORM_TURN = 1, 2  # so that the steps of one batch draw different numbers
 
@@ -73,6 +76,13 @@ def is_gather(recipe: Recipe) -> bool:
 
 def _nobody_watches(row: int) -> None:
     pass
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that this process gets no more memory; torch has no class for that."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, (OSError, RuntimeError)) and _NO_MEMORY in str(error)
+    )
 
 
 class BadSamplesError(Exception):
@@ -206,7 +216,7 @@ class BatchMaker:
             return self._recipe.dataset[request.indices]
         except Exception as error:
             self._annotate(error, self._recipe.dataset, request.indices)
-            if self._finds_all_bad and not isinstance(error, MemoryError):
+            if self._finds_all_bad and not is_out_of_memory(error):
                 raise BadSamplesError([(0, error)]) from error
             raise
 
@@ -232,7 +242,7 @@ class BatchMaker:
                 dataset.__getitems__([index])
             except Exception as error:
                 self._annotate(error, dataset, index)
-                if isinstance(error, MemoryError):
+                if is_out_of_memory(error):
                     raise
                 bad.append((row, error))
         if bad:
@@ -249,7 +259,7 @@ class BatchMaker:
                 sample = dataset[index]
             except Exception as error:
                 self._annotate(error, dataset, index)
-                if not self._finds_all_bad or isinstance(error, MemoryError):
+                if not self._finds_all_bad or is_out_of_memory(error):
                     raise
                 bad.append((row, error))
                 continue

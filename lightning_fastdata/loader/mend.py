@@ -176,7 +176,7 @@ class Mender:
     def _mended(self, request: Request) -> Request:
         request = request.unchanged()
         known = self._known()
-        rows = [row for row, key in enumerate(request.keys) if self._base_index(key) in known]
+        rows = [row for row, index in enumerate(self._base_indices(request)) if index in known]
         if not rows:
             return request
         if self._policy.on_bad_sample == "leave_out":
@@ -208,6 +208,12 @@ class Mender:
             f"{where}, wanted a good one to repeat in its place. Look at the errors in "
             f"{known.path or 'the warnings'}."
         )
+
+    def _base_indices(self, request: Request) -> list[Any]:
+        if self._base is not self._dataset and isinstance(request.indices, np.ndarray):
+            # All at once: one by one takes 200 times as long in a split.
+            return list(resolve_indices(self._dataset, request.indices).tolist())
+        return [self._base_index(key) for key in request.keys]
 
     def _base_index(self, key: Any) -> Any:
         if isinstance(key, int) and self._base is not self._dataset:

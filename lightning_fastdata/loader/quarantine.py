@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning_fastdata.errors import SettingsError
 
+_REFUSED = ".refused"
 _LONGEST_ERROR = 300  # characters kept of an error: enough to see what it is about
 
 
@@ -68,10 +69,10 @@ class Quarantine:
         self._found: list[BadSample] = []
         if path is not None:
             refuse_folder(path)
-            for file in sorted(
-                {path, *path.parent.glob(f"{escape(path.stem)}.rank*{escape(path.suffix)}")}
-            ):
-                self._read(file)
+            others = path.parent.glob(f"{escape(path.stem)}.rank*{escape(path.suffix)}")
+            for file in sorted({path, *others}):
+                if not file.stem.endswith(_REFUSED):
+                    self._read(file)
 
     def __len__(self) -> int:
         return len(self._bad)
@@ -104,12 +105,14 @@ class Quarantine:
         """
         if self.path is None or not self._found:
             return None
-        aside = self.path.with_name(f"{self.path.stem}.refused{self.path.suffix}")
+        aside = self.path.with_name(f"{self.path.stem}{_REFUSED}{self.path.suffix}")
         found = {bad.index for bad in self._found}
         text = self.path.read_text(encoding="utf-8", errors="replace")
-        lines = text.splitlines(keepends=True)
-        stay = [line for line in lines if self._index_of(_parsed(line)) not in found]
-        aside.write_text("".join(line for line in lines if line not in stay), encoding="utf-8")
+        stay: list[str] = []
+        gone: list[str] = []
+        for line in text.splitlines(keepends=True):
+            (gone if self._index_of(_parsed(line)) in found else stay).append(line)
+        aside.write_text("".join(gone), encoding="utf-8")
         self.path.write_text("".join(stay), encoding="utf-8")
         return aside
 

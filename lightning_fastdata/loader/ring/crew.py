@@ -83,7 +83,7 @@ class Crew:
         staying = [child for child in self.children if not child.retiring]
         for child in staying[num_workers:]:
             child.retiring = True
-        self._missing = num_workers - len(staying)
+        self._missing = max(0, num_workers - len(staying))
 
     def saw(self, times: ChunkTimes) -> None:
         """Note that a worker has answered."""
@@ -114,13 +114,14 @@ class Crew:
         """Take a worker out that has ended, and let others do its work."""
         del self.children[child]
         death = child.bury()
-        if child.retiring and not child.queued:
-            return
         self._missing += not child.retiring
+        is_missed = not child.retiring or bool(child.queued)
         if self._deadlock_s is None:
-            self._mourn(child, death)
+            if is_missed:
+                self._mourn(child, death)
             return
-        self._silent.append((child, death))
+        if is_missed:
+            self._silent.append((child, death))
         if not self.children:
             stacks = "\n".join(
                 f"worker {silent.number}:\n{its.stacks or '(it could not say)'}"

@@ -12,7 +12,6 @@ LOOK_S = 0.5  # between two looks: a stuck worker is found at most so much after
 _UNWATCHED_S = 1.0
 _SLOWER = 100  # guess: a sample that takes a hundred times the longest one before it is stuck
 _UNKNOWN_S = 600.0  # guess: the limit while no sample has been made, which may be a cold disk's
-_PAUSED_S = 10.0  # between two looks: somebody has stopped the nursery, and the workers as well
 _IDLE_CORE = 0.01  # guess: CPU time of a worker that only waits, as a share of the time
 
 
@@ -52,8 +51,11 @@ class Watch:
 
     def overdue(self, children: Iterable[Child], now_s: float) -> list[tuple[Child, float]]:
         """Give the workers that have stood still for too long, each with the seconds so far."""
-        if self._last_s is not None and now_s - self._last_s > _PAUSED_S:
-            self._beats.clear()
+        asleep_s = 0.0 if self._last_s is None else now_s - self._last_s - self.pause_s
+        if asleep_s > self.pause_s:  # somebody had stopped the nursery, and the workers as well
+            self._beats = {
+                pid: (beat, since_s + asleep_s) for pid, (beat, since_s) in self._beats.items()
+            }
             self._still = None
         self._last_s = now_s
         waited = {child: self._waited_s(child, now_s) for child in children}

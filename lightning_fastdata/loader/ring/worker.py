@@ -16,7 +16,13 @@ from torch.utils.data._utils import worker as torch_worker
 
 from lightning_fastdata.loader.engine import Request
 from lightning_fastdata.loader.hazards.cuda import explain_cuda
-from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe, add_note
+from lightning_fastdata.loader.make import (
+    BadSamplesError,
+    BatchMaker,
+    Recipe,
+    add_note,
+    is_out_of_memory,
+)
 from lightning_fastdata.loader.own_files import own_read_positions
 from lightning_fastdata.loader.ring.arena import dumps, loads, pack
 from lightning_fastdata.loader.ring.board import Board
@@ -154,10 +160,9 @@ class Worker:
             result = BadSamples(
                 tuple(BadRow(row, failure_of(cause)) for row, cause in error.samples)
             )
-        except MemoryError as error:
-            result = OutOfMemory(failure_of(error))
         except Exception as error:
-            result = failure_of(error)
+            failure = failure_of(error)
+            result = OutOfMemory(failure) if is_out_of_memory(error) else failure
         samples = len(chunk.seeds) // SEED_BYTES
         times = watch.stop(self._number, samples)
         return ChunkDone(chunk.number, chunk.first_row, result, times, self._growth.copied_bytes())
