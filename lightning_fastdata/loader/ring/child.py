@@ -119,6 +119,8 @@ class Stuck(NamedTuple):
     """When its stacks were asked for, by ``time.monotonic``."""
     state: str
     """The kernel's letter for what it did: S slept, R ran, T was stopped, D waited for a disk."""
+    is_suspicion: bool = False
+    """Whether it stood still as all others did, which may have been the storage's fault."""
 
 
 def state_of(pid: int) -> str:

@@ -134,6 +134,8 @@ class Crew:
         silent, self._silent, self._deadlock_s = self._silent, [], None
         self._answers += 1  # so that it is not tried again
         for child, death in silent:
+            if child.stuck is not None and self._settings.timeout_follows:
+                child.stuck = child.stuck._replace(is_suspicion=True)
             self._mourn(child, death)
 
     def end(self) -> None:
@@ -151,38 +153,45 @@ class Crew:
             return  # it was only asked because others were stuck
         self._deaths += 1
         verdict = verdict_on(child, death, self._new_oom_kills())
+        is_guilty = verdict.blame >= TOO_MUCH_BLAME
         if verdict.chunk is None and not child.answered:
-            self._fails(verdict.words, death.stacks, weight=_MOST_BARREN // 2 if child.stuck else 1)
-        lost = self._give_back(child, verdict)
+            self._fails(verdict.words, death.stacks, weight=_MOST_BARREN // 2 if is_guilty else 1)
+        lost, is_given_up = self._give_back(child, verdict)
         self._tell(
             WorkerDied(
                 worker=child.number,
                 pid=child.pid,
-                words="" if verdict.blame >= TOO_MUCH_BLAME else verdict.words,
+                words="" if is_given_up else verdict.words,
                 stacks=death.stacks,
                 deaths=self._deaths,
                 lost=lost,
             )
         )
 
-    def _give_back(self, child: Child, verdict: Verdict) -> tuple[int, ...]:
-        """Let others make what a worker had been given; give the batches only it could make."""
-        if any(chunk.worker is not None for chunk in child.queued):
-            lost = {chunk.number for chunk in child.queued}
-            lost |= {chunk.number for chunk in self._jobs.ready if chunk.worker == child.number}
-            if verdict.chunk is not None and self._is_too_much(verdict.chunk, verdict.blame):
-                lost.remove(verdict.chunk.number)
-                self._tell(self._jobs.give_up(verdict.chunk, verdict.failure))
+    def _give_back(self, child: Child, verdict: Verdict) -> tuple[tuple[int, ...], bool]:
+        """Let others make what a worker had been given.
+
+        Returns:
+            The batches of a stream that only it could make, and whether what it was at is given up.
+        """
+        chunk, answer = verdict.chunk, None
+        if any(each.worker is not None for each in child.queued):
+            lost = {each.number for each in child.queued}
+            lost |= {each.number for each in self._jobs.ready if each.worker == child.number}
+            if chunk is not None and self._is_too_much(chunk, verdict.blame):
+                lost.remove(chunk.number)
+                answer = self._jobs.give_up(chunk, verdict.failure)
             self._jobs.forget(lost)
-            return tuple(sorted(lost))
-        for chunk in reversed(child.queued):
-            if chunk is not verdict.chunk:
-                self._jobs.give_back(chunk)
-        if verdict.chunk is not None:
-            batch = self._jobs.retry(verdict.chunk, verdict.row, verdict.blame, verdict.failure)
-            if batch is not None:
-                self._tell(batch)
-        return ()
+        else:
+            lost = set()
+            for each in reversed(child.queued):
+                if each is not chunk:
+                    self._jobs.give_back(each)
+            if chunk is not None:
+                answer = self._jobs.retry(chunk, verdict.row, verdict.blame, verdict.failure)
+        if answer is not None:
+            self._tell(answer)
+        return tuple(sorted(lost)), answer is not None
 
     def _is_too_much(self, chunk: Chunk, blame: int) -> bool:
         self._blame[chunk.number] += blame
@@ -195,7 +204,7 @@ class Crew:
         self._not_before_s = time.monotonic() + pause_s
         if self._barren >= max(_MOST_BARREN, 2 * self.num_workers):
             self._barren = 0
-            self._tell(GaveUp(f"{words}\n{stacks}" if stacks else words))
+            self._tell(GaveUp(words, stacks))
 
     def _new_oom_kills(self) -> int:
         before, self._oom_kills = self._oom_kills, count_oom_kills()

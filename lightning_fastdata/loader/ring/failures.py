@@ -47,6 +47,7 @@ def gave_up(news: GaveUp) -> WorkerError:
     return WorkerError(
         f"{news.words}, and so did those started in its place, wanted one that makes a sample. "
         "Look at worker_init_fn and at what the dataset does when it is first used."
+        + (f"\nWhere the last one was:\n{news.stacks}" if news.stacks else "")
     )
 
 
@@ -92,7 +93,7 @@ def warn_of_death(died: WorkerDied) -> None:
     if died.deaths > _TOLD and 10 ** (len(str(died.deaths)) - 1) != died.deaths:
         return
     so_far = f" These are {died.deaths} workers so far." if died.deaths > 1 else ""
-    crashed = f"\nWhere it crashed:\n{died.stacks}" if died.stacks else ""
+    crashed = f"\nWhere it was:\n{died.stacks}" if died.stacks else ""
     warnings.warn(
         f"{died.words.rstrip('.')}. Its work is made again by another one.{so_far}{crashed}",
         WorkerWarning,

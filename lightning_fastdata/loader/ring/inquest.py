@@ -49,8 +49,9 @@ def verdict_on(child: Child, death: Death, oom_kills: int) -> Verdict:
         return Verdict(chunk, at_row, OWN_BLAME, words, child.no_memory)
     if child.stuck is not None:
         state, after_s = child.stuck.state, child.stuck.after_s
-        if state in "Tt":
-            words = f"{name} was stopped for {after_s:.3g} s while it made {where}"
+        if state in "Tt" or child.stuck.is_suspicion:
+            how = "was stopped" if state in "Tt" else "did nothing"
+            words = f"{name} {how} for {after_s:.3g} s while it made {where}"
             return Verdict(
                 chunk, at_row, OUTSIDE_BLAME, words, failure_of(WorkerError(f"{words}."))
             )

@@ -24,10 +24,25 @@ from lightning_fastdata.plan import StartMethod
 
 ENDING_S = GRACE_S + 2.0  # for the nursery to end its workers and itself
 
-_FRESH = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from lightning_fastdata.loader.ring.launch import serve_afresh; serve_afresh({end}, {parts})"
-)
+# Importing torch takes seconds, in which a thread looks whether the training process still lives.
+_FRESH = """
+import os, select, sys, threading
+sys.path[:] = {path!r}
+imported = os.eventfd(0)
+def end_with_parent():
+    poll = select.poll()
+    poll.register({end}, select.POLLRDHUP)
+    poll.register(imported, select.POLLIN)
+    if imported not in dict(poll.poll()):
+        os._exit(1)
+thread = threading.Thread(target=end_with_parent)
+thread.start()
+from lightning_fastdata.loader.ring.launch import serve_afresh
+os.eventfd_write(imported, 1)
+thread.join()
+os.close(imported)
+serve_afresh({end}, {parts})
+"""
 
 
 class NurseryProcess:

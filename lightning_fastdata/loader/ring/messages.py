@@ -174,6 +174,8 @@ class GaveUp(NamedTuple):
     """Workers end before they make anything, again and again."""
 
     words: str
+    """How the last one ended."""
+    stacks: str
 
 
 class MemoryGrew(NamedTuple):
