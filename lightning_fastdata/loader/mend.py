@@ -147,13 +147,12 @@ class Mender:
         """Keep account of a batch that is handed over."""
         if request.changes:
             pairs = [
-                (
-                    self._base_index(change.skipped),
-                    None if change.repeated is None else self._base_index(change.repeated),
-                )
+                (self._base_index(change.skipped), self._base_index(change.repeated))
                 for change in request.changes
+                if change.repeated is not None
             ]
-            self._known().note_repeats(request.epoch, pairs)
+            if pairs:
+                self._known().note_repeats(request.epoch, pairs)
 
     def _known(self) -> Quarantine:
         if self._quarantine is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning_fastdata.errors import SettingsError
 
-_REFUSED = ".refused"
+_REFUSED, _REPEATS = ".refused", ".repeats"  # files beside the list, which no start reads
 _LONGEST_ERROR = 300  # characters kept of an error: enough to see what it is about
 
 
@@ -47,10 +47,11 @@ class BadSample:
 class Quarantine:
     """All bad samples that are known of one dataset.
 
-    The file holds one JSON object a line: a bad sample (``index``, ``path``, ``error``, ``time``,
-    ``rank``, and ``dataset`` and ``length`` to know its dataset again), or what was done instead of
-    one (``skipped``, ``repeated``, ``epoch``). Every rank writes a file of its own and reads those
-    of all ranks when it starts. Delete a line, or the file, to have samples tried again.
+    The file holds one JSON object a line, a bad sample each: ``index``, ``path``, ``error``,
+    ``time``, ``rank``, and ``dataset`` and ``length`` to know its dataset again. Every rank writes
+    a file of its own and reads those of all ranks when it starts. Delete a line, or the file, to
+    have samples tried again. What took the place of each, in each epoch, stands in a second file
+    that nobody reads at a start: ``skipped``, ``repeated``, ``epoch``.
 
     Args:
         path: The file of rank 0; ``None`` keeps the list in memory only.
@@ -71,7 +72,7 @@ class Quarantine:
             refuse_folder(path)
             others = path.parent.glob(f"{escape(path.stem)}.rank*{escape(path.suffix)}")
             for file in sorted({path, *others}):
-                if not file.stem.endswith(_REFUSED):
+                if not file.stem.endswith((_REFUSED, _REPEATS)):
                     self._read(file)
 
     def __len__(self) -> int:
@@ -89,13 +90,15 @@ class Quarantine:
         self._found.append(bad)
         record = {"index": bad.index, "path": bad.path, "error": bad.error, "time": bad.time}
         record |= {"rank": bad.rank, "dataset": self._kind, "length": self._length}
-        self._write([record], lasts=True)
+        _append(self.path, [record], lasts=True)
 
     def note_repeats(self, epoch: int, pairs: list[tuple[Any, Any]]) -> None:
-        """Note which samples a batch had in the place of bad ones; ``None`` where there is none."""
-        self._write(
-            [{"skipped": skipped, "repeated": other, "epoch": epoch} for skipped, other in pairs]
-        )
+        """Note which samples a batch had in the place of bad ones."""
+        records = [
+            {"skipped": skipped, "repeated": other, "epoch": epoch} for skipped, other in pairs
+        ]
+        if self.path is not None:
+            _append(self.path.with_name(f"{self.path.stem}{_REPEATS}{self.path.suffix}"), records)
 
     def disown(self) -> Path | None:
         """Set aside what this process has found, so that no later run believes it.
@@ -130,8 +133,6 @@ class Quarantine:
             ) from error
 
     def _take(self, record: Mapping[str, Any]) -> None:
-        if "skipped" in record:
-            return
         index = self._index_of(record)
         if index is _NOTHING:
             self.strangers += 1
@@ -141,7 +142,7 @@ class Quarantine:
             path=record.get("path"),
             error=str(record.get("error", "")),
             time=str(record.get("time", "")),
-            rank=int(record.get("rank", 0)),
+            rank=record["rank"] if isinstance(record.get("rank"), int) else 0,
         )
 
     def _index_of(self, record: Mapping[str, Any]) -> Any:
@@ -150,19 +151,6 @@ class Quarantine:
         is_key = isinstance(index, (int, str)) and not isinstance(index, bool)
         is_ours = (record.get("dataset"), record.get("length")) == (self._kind, self._length)
         return index if is_key and is_ours else _NOTHING
-
-    def _write(self, records: list[dict[str, Any]], *, lasts: bool = False) -> None:
-        if self.path is None or not records:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(record, default=repr) + "\n" for record in records)
-        with open(self.path, "ab") as file:
-            if file.tell() and not _ends_a_line(self.path):  # a run was killed while it wrote
-                lines = "\n" + lines
-            file.write(lines.encode())
-            if lasts:
-                file.flush()
-                os.fsync(file.fileno())
 
 
 _NOTHING = object()
@@ -180,6 +168,21 @@ def _in_one_line(error: Exception) -> str:
 
 def _of_rank(path: Path, rank: int) -> Path:
     return path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+
+
+def _append(path: Path | None, records: list[dict[str, Any]], *, lasts: bool = False) -> None:
+    """Write records behind what is there; ``lasts`` waits until the disk has them."""
+    if path is None:
+        return
+    lines = "".join(json.dumps(record, default=repr) + "\n" for record in records)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        if file.tell() and not _ends_a_line(path):  # a run was killed while it wrote
+            lines = "\n" + lines
+        file.write(lines.encode())
+        if lasts:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _parsed(line: str) -> Mapping[str, Any]:

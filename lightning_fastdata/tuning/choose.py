@@ -155,22 +155,36 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         pin_memory=wishes.pin_memory,
         persistent_workers=has_workers and wishes.persistent_workers is not False,
         start_method=wishes.start_method if has_workers else None,
-        **_timeout(wishes, situation, facts, is_watched=has_workers and engine == "ring"),
+        **_timeout(draft, wishes, situation, facts, is_watched=has_workers and engine == "ring"),
         shortage=draft.shortage,
         reasons=draft.reasons,
     )
 
 
 def _timeout(
-    wishes: Wishes, situation: Situation, facts: ProbeFacts | None, *, is_watched: bool
+    draft: Draft,
+    wishes: Wishes,
+    situation: Situation,
+    facts: ProbeFacts | None,
+    *,
+    is_watched: bool,
 ) -> dict[str, Any]:
     """How long a sample may take: far more than those that were measured, and never too little."""
-    limit_s = wishes.sample_timeout_s
-    if not is_watched or limit_s is None or (limit_s == "auto" and situation.is_stream):
-        return {"sample_timeout_s": None}  # a stream may fill a buffer before its first sample
+    limit_s, is_stream = wishes.sample_timeout_s, situation.is_stream
+    if not is_watched or limit_s is None or (limit_s == "auto" and is_stream):
+        if is_watched and limit_s is not None:
+            why = "a stream may fill a buffer before it gives its first sample"
+        else:
+            why = "fixed by the user" if limit_s is None else "only the ring's workers are watched"
+        draft.reasons["sample_timeout_s"] = why
+        return {"sample_timeout_s": None}
     if limit_s != "auto":
+        draft.reasons["sample_timeout_s"] = "fixed by the user"
         return {"sample_timeout_s": float(limit_s)}
     measured_s = 0.0 if facts is None else facts.batch_wall_ns / situation.batch_size / 1e9
+    draft.reasons["sample_timeout_s"] = (
+        f"{LEAST_TIMEOUT_S:g} s, or {TIMEOUT_SAMPLES} times the slowest sample seen if that is more"
+    )
     return {
         "sample_timeout_s": max(LEAST_TIMEOUT_S, TIMEOUT_SAMPLES * measured_s),
         "sample_timeout_follows": True,

@@ -17,7 +17,8 @@ from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.wire import pair
 from lightning_fastdata.loader.ring.worker import work
 
-_KILLED_WITHIN_S = 1.0  # guess: a killed process that lives longer waits inside the kernel
+# Guess: a killed process that lives longer waits inside the kernel; one that was stuck, probably.
+_KILLED_WITHIN_S, _STUCK_KILLED_WITHIN_S = 1.0, 0.1
 
 
 class Death(NamedTuple):
@@ -98,7 +99,8 @@ class Child:
     def bury(self) -> Death:
         """Wait for its end, kill it if need be, and close what belongs to it."""
         self.kill()  # it may have closed its end of the channel and live on; of no use then
-        status, peak_bytes = _waited(self.pid)
+        within_s = _KILLED_WITHIN_S if self.stuck is None else _STUCK_KILLED_WITHIN_S
+        status, peak_bytes = _waited(self.pid, within_s)
         death = Death(
             status=status,
             peak_bytes=peak_bytes,
@@ -121,6 +123,14 @@ class Stuck(NamedTuple):
     """The kernel's letter for what it did: S slept, R ran, T was stopped, D waited for a disk."""
     is_suspicion: bool = False
     """Whether it stood still as all others did, which may have been the storage's fault."""
+
+
+def is_over(pid: int) -> bool:
+    """Whether a child process has ended, which it then is waited for."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def state_of(pid: int) -> str:
@@ -150,8 +160,8 @@ def _stat(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()  # a program's name may hold anything but this
 
 
-def _waited(pid: int) -> tuple[int | None, int | None]:
-    deadline_s = time.monotonic() + _KILLED_WITHIN_S
+def _waited(pid: int, within_s: float) -> tuple[int | None, int | None]:
+    deadline_s = time.monotonic() + within_s
     while True:
         try:
             found, status, usage = os.wait4(pid, os.WNOHANG)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.ring.child import Child, Death, Stuck, state_of
+from lightning_fastdata.loader.ring.child import Child, Death, Stuck, is_over, state_of
 from lightning_fastdata.loader.ring.inquest import Verdict, verdict_on
 from lightning_fastdata.loader.ring.jobs import TOO_MUCH_BLAME, Jobs
 from lightning_fastdata.loader.ring.messages import Chunk, Deadlocked, GaveUp, WorkerDied
@@ -47,6 +47,8 @@ class Crew:
         self._blame: Counter[int] = Counter()
         """Of a stream's batches, by number; those of others are known to ``jobs``."""
         self._deadlock_s: float | None = None
+        self._undead: list[int] = []
+        """Those that were killed and wait inside the kernel."""
         self._silent: list[tuple[Child, Death]] = []
 
     def pause_s(self) -> float:
@@ -105,7 +107,10 @@ class Crew:
         for child, waited_s in overdue:
             if child.stuck is None:
                 child.ask_for_stacks(Stuck(waited_s, now_s, state_of(child.pid)))
+        self._undead = [pid for pid in self._undead if not is_over(pid)]
         for child in self.children:
+            if state_of(child.pid) == "Z":  # a process that it has forked may hold its end open
+                child.channel.end_receiving()
             if child.stuck is not None and now_s - child.stuck.since_s > STACKS_WITHIN_S:
                 child.kill()
                 child.channel.end_receiving()
@@ -114,6 +119,8 @@ class Crew:
         """Take a worker out that has ended, and let others do its work."""
         del self.children[child]
         death = child.bury()
+        if death.status is None:
+            self._undead.append(child.pid)
         self._missing += not child.retiring
         is_missed = not child.retiring or bool(child.queued)
         if self._deadlock_s is None:

@@ -19,7 +19,9 @@ from lightning_fastdata.loader.ring.failures import (
     gave_up,
     is_worth_a_warning,
     warn_of_copies,
+    warn_of_deadlock,
     warn_of_death,
+    warn_of_new_nursery,
 )
 from lightning_fastdata.loader.ring.layout import layout_of
 from lightning_fastdata.loader.ring.memory import Mapping
@@ -116,8 +118,9 @@ class Ring:
         while True:
             try:
                 message = self._nursery.hear()
-            except NurseryDiedError:
+            except NurseryDiedError as died:
                 self._move_over()
+                warn_of_new_nursery(str(died))
                 continue
             if isinstance(message, BatchDone):
                 self._nursery.got_on()
@@ -136,6 +139,7 @@ class Ring:
         elif isinstance(news, Deadlocked):
             if self._nursery.restart_afresh(news):
                 self._move_over()
+                warn_of_deadlock(news)
         elif isinstance(news, GaveUp):
             raise gave_up(news)
         elif isinstance(news, Failure):

@@ -13,8 +13,6 @@ from lightning_fastdata.loader.ring.arena import dumps
 from lightning_fastdata.loader.ring.failures import (
     nursery_words,
     timed_out,
-    warn_of_deadlock,
-    warn_of_new_nursery,
 )
 from lightning_fastdata.loader.ring.launch import NurseryProcess
 from lightning_fastdata.loader.ring.messages import Deadlocked, GoOn, Resize
@@ -26,7 +24,11 @@ MOST_FAILURES = 3  # guess: in a row, without a batch in between, before it is g
 
 
 class NurseryDiedError(Exception):
-    """The nursery has died and was replaced by one that knows nothing of what was asked."""
+    """The nursery has died and was replaced by one that knows nothing of what was asked.
+
+    Args:
+        words: How it ended, for people.
+    """
 
 
 class TendedNursery:
@@ -87,7 +89,6 @@ class TendedNursery:
             raise timed_out(self._timeout_s) from None
         except EOFError:
             self._replace_dead()
-            raise NurseryDiedError from None
 
     def resize(self, num_workers: int) -> None:
         """Have this many workers from now on."""
@@ -106,7 +107,6 @@ class TendedNursery:
         except DatasetError:
             self.tell(GoOn())
             return False
-        warn_of_deadlock(news)
         self._process.close()
         self._process = fresh
         return True
@@ -148,11 +148,11 @@ class TendedNursery:
         dead, self._process = self._process, None
         words = nursery_words(dead.pid, dead.close())
         self.count_failure(words)
-        warn_of_new_nursery(words)
         try:
             self._process = self._launched("spawn")
         except DatasetError:
             self._process = self._launched(self._start_method)
+        raise NurseryDiedError(words)
 
     def _launched(self, start_method: StartMethod) -> NurseryProcess:
         is_first = self._process is None and not self._failures

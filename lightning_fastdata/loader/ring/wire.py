@@ -5,6 +5,7 @@ message, which its reader sees as the end of the connection.
 """
 
 import contextlib
+import errno
 import os
 import pickle
 import select
@@ -128,10 +129,12 @@ class Channel:
     def _fill(self, flags: int) -> None:
         flags |= socket.MSG_CMSG_CLOEXEC
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._end, _AT_ONCE, _DESCRIPTORS, flags)
+            data, descriptors, found, _ = socket.recv_fds(self._end, _AT_ONCE, _DESCRIPTORS, flags)
         except ConnectionResetError:  # it died with messages of ours unread
-            data, descriptors = b"", []
+            data, descriptors, found = b"", [], 0
         self._descriptors.extend(descriptors)
+        if found & socket.MSG_CTRUNC:  # the kernel has dropped what this process may not open
+            raise OSError(errno.EMFILE, "a slot needs one more open file: raise ulimit -n")
         if not data:
             raise EOFError
         self._read += data
