@@ -42,7 +42,7 @@ class Planner:
             wishes,
             recipe,
             batch_size,
-            read_samples=partial(self._facts_of, name),
+            read_samples=partial(self._facts_of, name, bad_samples_end_it),
             local_world_size=local_world_size,
             step_time_s=self.step_time_s() if name.startswith("train") else None,
             max_stall_fraction=max_stall_fraction,
@@ -71,9 +71,14 @@ class Planner:
         """Take over the step time of the run that was saved, so that the first plan knows it."""
         self._step_time_s = state.get("step_time_s")
 
-    def _facts_of(self, name: str, recipe: Recipe, batch_size: int) -> ProbeFacts | None:
+    def _facts_of(
+        self, name: str, bad_samples_end_it: bool, recipe: Recipe, batch_size: int
+    ) -> ProbeFacts | None:
         of_recipe = (known for known in self._facts.values() if _cost_the_same(known[0], recipe))
-        known = next(of_recipe, None) or (recipe, batch_size, probe(recipe, batch_size))
+        known = next(of_recipe, None)
+        if known is None:
+            facts = probe(recipe, batch_size, bad_samples_end_it=bad_samples_end_it)
+            known = (recipe, batch_size, facts)
         self._facts[name] = known  # one a loader: a dataset made anew each epoch is let go
         _, measured_size, facts = known
         if facts is None:

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from lightning_fastdata.dataset.views import base_of
 from lightning_fastdata.errors import ShortageWarning
 from lightning_fastdata.loader.buffers import BufferPool
 from lightning_fastdata.loader.engine import Request
-from lightning_fastdata.loader.make import BatchMaker, Recipe, is_gather
+from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe, is_gather
 from lightning_fastdata.loader.serves import ring_problem
 from lightning_fastdata.machine import Machine, read_machine
 from lightning_fastdata.order import EpochKey, seeds_at
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.tuning.choose import Situation, Wishes, choose_plan
-from lightning_fastdata.tuning.probe import ProbeFacts, probe_batches
+from lightning_fastdata.tuning.probe import LeftOutError, ProbeFacts, probe_batches
 
 
 def measure_and_choose(
@@ -69,11 +70,9 @@ def measure_and_choose(
     may_overflow = wishes.num_workers != 0 and (wishes.engine == "torch" or situation.ring_problem)
     facts = None
     if measurable and ((open_question and situation.cores >= 2) or may_overflow):
-        try:
-            facts = (read_samples or probe)(recipe, batch_size)
-        except Exception:
-            if bad_samples_end_it:
-                raise
+        facts = (read_samples or partial(probe, bad_samples_end_it=bad_samples_end_it))(
+            recipe, batch_size
+        )
     plan = choose_plan(wishes, situation, facts)
     if plan.shortage is not None:
         warnings.warn(plan.shortage, ShortageWarning, stacklevel=2)
@@ -90,8 +89,13 @@ def _share(total: int | None, machine: Machine) -> int | None:
     return None if total is None else total // machine.local_world_size
 
 
-def probe(recipe: Recipe, batch_size: int) -> ProbeFacts | None:
+def probe(recipe: Recipe, batch_size: int, *, bad_samples_end_it: bool = True) -> ProbeFacts | None:
     """Read some samples of a map-style dataset in this process, to see what a batch costs.
+
+    Args:
+        recipe: What batches are made with.
+        batch_size: Samples a batch.
+        bad_samples_end_it: Whether what a sample raises goes on; else it is left out.
 
     Returns:
         What was measured; ``None`` where the dataset cannot be copied, so that reading the original
@@ -102,15 +106,23 @@ def probe(recipe: Recipe, batch_size: int) -> ProbeFacts | None:
     except Exception:  # a class may refuse to be copied in its own way; then the rule says so
         return None
     maker = BatchMaker(
-        replace(recipe, dataset=dataset), BufferPool().allocate, restore_generators=True
+        replace(recipe, dataset=dataset),
+        BufferPool().allocate,
+        restore_generators=True,
+        finds_all_bad=not bad_samples_end_it,
     )
 
     def make(indices: Any) -> Any:
         chosen = np.array(indices, dtype=np.int64)
         key = EpochKey(seed=0, epoch=0)
-        return maker.make(
-            Request(number=0, epoch=0, indices=chosen, seeds=seeds_at(chosen, key), batch_seed=0)
-        )
+        seeds = seeds_at(chosen, key)
+        request = Request(number=0, epoch=0, indices=chosen, seeds=seeds, batch_seed=0)
+        try:
+            return maker.make(request)
+        except BadSamplesError as error:
+            bad = {row for row, _ in error.samples}
+            good = [index for row, index in enumerate(indices) if row not in bad]
+            raise LeftOutError(good) from error
 
     return probe_batches(
         make,
