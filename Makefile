@@ -16,7 +16,7 @@ BEGUN := $(VENV)/.installing
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --only-binary=:all: --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench notebook clean
+.PHONY: help demo test lint bench campaign notebook clean
 
 help:  ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ lint: $(STAMP)  ## Check format, style, types and spelling
 
 bench: $(STAMP)  ## Run every benchmark
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+campaign: $(STAMP)  ## Run every fault campaign in full: 40 minutes
+	@$(BIN)/python tests/campaign/run.py $(ARGS)
 
 notebook: $(STAMP)  ## Execute the notebooks and keep what they show
 	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb

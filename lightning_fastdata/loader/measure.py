@@ -1,5 +1,6 @@
 """A plan for one loader: reads a few samples where that is needed, and applies the rule."""
 
+import contextlib
 import copy
 import os
 import warnings
@@ -66,17 +67,22 @@ def measure_and_choose(
     )
     open_question = wishes.num_workers == "auto" and wishes.engine != "inline"
     measurable = recipe.batched and not situation.is_stream and not situation.is_gather
-    # torch's workers end in a bus error where their batches do not fit into /dev/shm.
-    may_overflow = wishes.num_workers != 0 and (wishes.engine == "torch" or situation.ring_problem)
+    read = read_samples or partial(probe, bad_samples_end_it=bad_samples_end_it)
     facts = None
-    if measurable and ((open_question and situation.cores >= 2) or may_overflow):
-        facts = (read_samples or partial(probe, bad_samples_end_it=bad_samples_end_it))(
-            recipe, batch_size
-        )
+    if open_question and measurable and situation.cores >= 2:
+        facts = read(recipe, batch_size)
+    elif measurable and wishes.num_workers != 0 and _may_overflow(wishes, situation):
+        with contextlib.suppress(Exception):  # it is only about the size; the pass meets it again
+            facts = read(recipe, batch_size)
     plan = choose_plan(wishes, situation, facts)
     if plan.shortage is not None:
         warnings.warn(plan.shortage, ShortageWarning, stacklevel=2)
     return plan
+
+
+def _may_overflow(wishes: Wishes, situation: Situation) -> bool:
+    """Whether torch's workers may be taken, which end in a bus error where /dev/shm is full."""
+    return wishes.engine == "torch" or situation.ring_problem is not None
 
 
 def _files_free(machine: Machine) -> int | None:

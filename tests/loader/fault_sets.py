@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import multiprocessing.resource_tracker
 import os
 import random
 import re
@@ -21,9 +22,22 @@ ALWAYS = 1_000_000
 WITHIN_S = 20.0  # guess: whatever is waited for takes milliseconds
 
 
-def shared_count() -> memoryview:
-    """A number that forked processes share; it cannot be pickled."""
-    return memoryview(mmap.mmap(-1, 8)).cast("q")
+class SharedCount:
+    """A number that forked processes share; it cannot be sent to a fresh interpreter."""
+
+    def __init__(self) -> None:
+        self._words = memoryview(mmap.mmap(-1, 8)).cast("q")
+
+    def add(self) -> int:
+        """Count one more, and say how many these are."""
+        self._words[0] += 1
+        return self._words[0]
+
+    def __index__(self) -> int:
+        return self._words[0]
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a SharedCount is shared by forks alone")
 
 
 class Harmful(Numbers):
@@ -34,12 +48,11 @@ class Harmful(Numbers):
     ) -> None:
         super().__init__(length)
         self.harm, self.at, self.times = harm, at, times
-        self.tries = shared_count()
+        self.tries = SharedCount()
 
     def __getitem__(self, index: int) -> Any:
         if index == self.at:
-            self.tries[0] += 1
-            if self.tries[0] <= self.times:
+            if self.tries.add() <= self.times:
                 self.harm()
         return index
 
@@ -68,17 +81,16 @@ class HarmfulStream(IterableDataset[Any]):
         self, harm: Callable[[], object], *, at: int = 5, times: int = 1, length: int = 41
     ) -> None:
         self.harm, self.at, self.times, self.length = harm, at, times, length
-        self.tries, self.made = shared_count(), shared_count()
+        self.tries, self.made = SharedCount(), SharedCount()
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         info = get_worker_info()
         first, step = (0, 1) if info is None else (info.id, info.num_workers)
         for number in range(first, self.length, step):
             if number == self.at:
-                self.tries[0] += 1
-                if self.tries[0] <= self.times:
+                if self.tries.add() <= self.times:
                     self.harm()
-            self.made[0] += 1
+            self.made.add()
             yield number, drawn("all")
 
 
@@ -202,6 +214,7 @@ def go_over(
         how.setdefault("engine", "ring")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores
         loader = loader_of(dataset, batch_size, **how)
         try:
             for _ in range(passes):
@@ -221,7 +234,8 @@ def go_over(
 
 def nursery() -> psutil.Process:
     """The nursery of the one open ring of this process."""
-    (found,) = [child for child in psutil.Process().children() if child.children()]
+    tracker = getattr(multiprocessing.resource_tracker._resource_tracker, "_pid")  # noqa: B009
+    (found,) = [child for child in psutil.Process().children() if child.pid != tracker]
     return found
 
 
