@@ -141,7 +141,14 @@ class Mender:
                 known.add(found)
                 self._tell(found)
         self._refuse_too_many(known)
-        return self._mended(request)
+        mended = self._mended(request)
+        if mended.changes == request.changes:
+            row, error = bad[0]
+            raise SampleError(
+                f"sample {request.keys[row]} cannot be told from others by its key, so nothing can "
+                f"take its place, wanted whole numbers or strings. It raised {error!r}."
+            ) from error
+        return mended
 
     def note(self, request: Request) -> None:
         """Keep account of a batch that is handed over."""

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from lightning_fastdata.errors import SettingsError
+from lightning_fastdata.errors import BadSampleWarning, SettingsError
 
 _REFUSED, _REPEATS = ".refused", ".repeats"  # files beside the list, which no start reads
 _LONGEST_ERROR = 300  # characters kept of an error: enough to see what it is about
@@ -70,6 +71,7 @@ class Quarantine:
         self._found: list[BadSample] = []
         if path is not None:
             refuse_folder(path)
+            _refuse_unwritable(path)
             others = path.parent.glob(f"{escape(path.stem)}.rank*{escape(path.suffix)}")
             for file in sorted({path, *others}):
                 if not file.stem.endswith((_REFUSED, _REPEATS)):
@@ -175,6 +177,18 @@ def _append(path: Path | None, records: list[dict[str, Any]], *, lasts: bool = F
     if path is None:
         return
     lines = "".join(json.dumps(record, default=repr) + "\n" for record in records)
+    try:
+        _append_lines(path, lines, lasts=lasts)
+    except OSError as error:  # a full disk: training needs the list less than it needs to go on
+        warnings.warn(
+            f"{path} cannot be written ({error}): {len(records)} lines about bad samples are lost. "
+            "Make room on its disk.",
+            BadSampleWarning,
+            stacklevel=2,
+        )
+
+
+def _append_lines(path: Path, lines: str, *, lasts: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         if file.tell() and not _ends_a_line(path):  # a run was killed while it wrote
@@ -197,6 +211,22 @@ def _ends_a_line(path: Path) -> bool:
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Try now what would else fail at the first bad sample, perhaps after days."""
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"quarantine={str(path)!r} cannot be written ({error}), wanted a file in a folder of "
+            "yours. Pass another path."
+        ) from error
+    if is_new:
+        path.unlink(missing_ok=True)
 
 
 def refuse_folder(path: Path) -> None:

@@ -114,7 +114,7 @@ def requests_of_sampler(
         positions = np.arange(drawn, drawn + size, dtype=np.int64) * replicas + rank
         drawn += size
         spare = tuple(recent)
-        recent.extend(_batch_of_keys(list(keys)) if batched else [_plain(keys)])
+        recent.extend(map(_plain, keys) if batched else [_plain(keys)])
         if number < skip_batches:
             continue
         yield Request(
