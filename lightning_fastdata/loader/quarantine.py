@@ -69,9 +69,9 @@ class Quarantine:
         self._kind, self._length = kind, length
         self._bad: dict[Any, BadSample] = {}
         self._found: list[BadSample] = []
-        if path is not None:
+        if path is not None and self.path is not None:
             refuse_folder(path)
-            _refuse_unwritable(path)
+            _refuse_unwritable(self.path)
             others = path.parent.glob(f"{escape(path.stem)}.rank*{escape(path.suffix)}")
             for file in sorted({path, *others}):
                 if not file.stem.endswith((_REFUSED, _REPEATS)):
