@@ -165,6 +165,14 @@ class Mender:
         if self._quarantine is None:
             kind, length = type(self._base).__name__, len(self._base)
             self._quarantine = Quarantine(self._policy.quarantine, kind, length, current_ranks()[1])
+            if self._quarantine.strangers:
+                warnings.warn(
+                    f"{self._quarantine.strangers} lines of {self._policy.quarantine} are not "
+                    f"about this {kind} of {length} samples and are left alone: samples were "
+                    "added or removed since, or it is another dataset's list.",
+                    BadSampleWarning,
+                    stacklevel=2,
+                )
             if len(self._quarantine):
                 warnings.warn(
                     f"{self._policy.quarantine} lists {len(self._quarantine)} bad samples of the "
