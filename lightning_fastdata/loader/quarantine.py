@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -215,7 +216,7 @@ def _ends_a_line(path: Path) -> bool:
 
 def _refuse_unwritable(path: Path) -> None:
     """Try now what would else fail at the first bad sample, perhaps after days."""
-    is_new = not path.exists()
+    is_new, folder_is_new = not path.exists(), not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab"):
@@ -227,6 +228,9 @@ def _refuse_unwritable(path: Path) -> None:
         ) from error
     if is_new:
         path.unlink(missing_ok=True)
+    if folder_is_new:
+        with suppress(OSError):  # another rank has begun its list there
+            path.parent.rmdir()
 
 
 def refuse_folder(path: Path) -> None:

@@ -45,7 +45,8 @@ def error_of(failure: Failure) -> Exception:
 def gave_up(news: GaveUp) -> WorkerError:
     """The error of workers that never make anything."""
     return WorkerError(
-        f"{news.words}, and so did those started in its place, wanted one that makes a sample. "
+        f"{news.words.rstrip('.')}, and so did those started in its place, wanted one that makes "
+        "a sample. "
         "Look at worker_init_fn and at what the dataset does when it is first used."
         + (f"\nWhere the last one was:\n{news.stacks}" if news.stacks else "")
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no types
 
@@ -15,7 +15,7 @@ from lightning_fastdata.loader.ring.failures import (
     timed_out,
 )
 from lightning_fastdata.loader.ring.launch import NurseryProcess
-from lightning_fastdata.loader.ring.messages import Deadlocked, GoOn, Resize
+from lightning_fastdata.loader.ring.messages import Deadlocked, Failure, GoOn, Resize
 from lightning_fastdata.loader.ring.process import without_interrupts
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.plan import StartMethod
@@ -49,7 +49,8 @@ class TendedNursery:
         start_method: StartMethod,
         timeout_s: float,
     ) -> None:
-        self._recipe, self._settings, self._start_method = recipe, settings, start_method
+        self._recipe, self._settings = recipe, settings
+        self._first_method = self._start_method = start_method
         self._timeout_s = timeout_s
         self._process: NurseryProcess | None = None
         self._failures = 0
@@ -84,11 +85,14 @@ class TendedNursery:
         """
         assert self._process is not None
         try:
-            return self._process.channel.receive(self._timeout_s or None)[0]
+            message = self._process.channel.receive(self._timeout_s or None)[0]
         except TimeoutError:
             raise timed_out(self._timeout_s) from None
         except EOFError:
             self._replace_dead()
+        if isinstance(message, Failure) and self._start_method != self._first_method:
+            self._go_back_to_fork()
+        return message
 
     def resize(self, num_workers: int) -> None:
         """Have this many workers from now on."""
@@ -143,7 +147,7 @@ class TendedNursery:
         if process is not None and process.is_of_this_process:
             process.close()
 
-    def _replace_dead(self) -> None:
+    def _replace_dead(self) -> NoReturn:
         assert self._process is not None
         dead, self._process = self._process, None
         words = nursery_words(dead.pid, dead.close())
@@ -153,6 +157,14 @@ class TendedNursery:
         except DatasetError:
             self._process = self._launched(self._start_method)
         raise NurseryDiedError(words)
+
+    def _go_back_to_fork(self) -> NoReturn:
+        """A fresh interpreter could not take up what it was sent, though a forked one can."""
+        assert self._process is not None
+        pid, status = self._process.pid, self._process.close()
+        self._process = None
+        self._process = self._launched(self._first_method)
+        raise NurseryDiedError(nursery_words(pid, status))
 
     def _launched(self, start_method: StartMethod) -> NurseryProcess:
         is_first = self._process is None and not self._failures
