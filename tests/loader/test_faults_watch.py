@@ -236,3 +236,24 @@ def test_no_movement_counts_only_beside_a_sample_that_takes_too_long() -> None:
     scene.after(3 * LIMIT_S)
 
     assert not scene.nothing_moves()
+
+
+def test_a_worker_that_gets_no_core_is_not_stuck() -> None:
+    starved = Worker()
+    starved.state = "R"
+    scene = Scene(starved)
+
+    overdue = [scene.after(2 * LIMIT_S), scene.after(4 * LIMIT_S)]
+
+    assert overdue == [[], [1]]
+
+
+def test_a_worker_that_uses_a_core_all_the_time_is_stuck() -> None:
+    busy = Worker()
+    busy.state = "R"
+    scene = Scene(busy)
+
+    scene.after(0.7 * LIMIT_S)
+    scene.used[1] = (0.5 * LIMIT_S, 0)
+
+    assert scene.after(0.4 * LIMIT_S) == [1]

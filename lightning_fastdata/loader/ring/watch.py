@@ -12,6 +12,7 @@ LOOK_S = 0.5  # between two looks: a stuck worker is found at most so much after
 _UNWATCHED_S = 1.0
 _SLOWER = 100  # guess: a sample that takes a hundred times the longest one before it is stuck
 _UNKNOWN_S = 600.0  # guess: the limit while no sample has been made, which may be a cold disk's
+_STARVED, _STARVED_CORE = 5, 0.1  # guess: limits that a worker may take with so little of a core
 _IDLE_CORE = 0.01  # guess: CPU time of a worker that only waits, as a share of the time
 
 
@@ -36,6 +37,8 @@ class Watch:
         self._longest_s: float | None = None
         self._beats: dict[int, tuple[int, float]] = {}
         self._still: tuple[float, dict[int, tuple[float, int]]] | None = None
+        self._half_way: dict[int, tuple[float, float]] = {}
+        """When a worker had waited for half of its limit, and its CPU seconds then."""
         self._last_s: float | None = None
 
     @property
@@ -62,6 +65,11 @@ class Watch:
         self._beats = {child.pid: self._beats[child.pid] for child in waited}
         if self._limit_s is None:
             return []
+        self._half_way = {
+            child.pid: self._half_way.get(child.pid) or (now_s, self._cpu_s(child))
+            for child, waited_s in waited.items()
+            if waited_s > self._limit_s / 2
+        }
         if max(waited.values(), default=0.0) > self._limit_s / 4:
             self._look_for_life(waited, now_s)
         else:
@@ -69,7 +77,9 @@ class Watch:
         return [
             (child, waited_s)
             for child, waited_s in waited.items()
-            if waited_s > self._limit_s and waited_s > self._limit_of(child)
+            if waited_s > self._limit_s
+            and waited_s > self._limit_of(child)
+            and not self._is_starved(child, waited_s, now_s)
         ]
 
     def nothing_moves(self, children: Iterable[Child], now_s: float) -> float | None:
@@ -100,6 +110,18 @@ class Watch:
         if chunk is None or child.board.row != NO_ROW:
             return limit_s
         return limit_s * max(1, len(chunk.seeds) // SEED_BYTES)  # it may be at all its samples
+
+    def _is_starved(self, child: Child, waited_s: float, now_s: float) -> bool:
+        """Whether it would work if it only got a core: then it may have some more time."""
+        since_s, cpu_s = self._half_way[child.pid]
+        assert self._limit_s is not None
+        if waited_s > _STARVED * self._limit_s or self._state(child.pid) != "R":
+            return False
+        return self._cpu_s(child) - cpu_s < _STARVED_CORE * (now_s - since_s)
+
+    def _cpu_s(self, child: Child) -> float:
+        used = self._used(child.pid)
+        return 0.0 if used is None else used[0]
 
     def _look_for_life(self, children: Iterable[Child], now_s: float) -> None:
         used = {child.pid: self._used(child.pid) or (0.0, 0) for child in children}
