@@ -37,7 +37,7 @@ def test_a_users_subclass_of_a_file_is_found(data: Path) -> None:
         def fileno(self) -> int:
             raise AssertionError("the user's method was called")
 
-    with Own(str(data)) as file:
+    with Own(str(data), "a") as file:
         assert found_in([file]) == [("dataset[0]", "an open file")]
 
 
@@ -88,7 +88,7 @@ class Touchy:
 
 
 def test_no_code_of_the_dataset_is_run(data: Path) -> None:
-    with open(data) as file:
+    with open(data, "a") as file:
         found = find_handles(Touchy(Touchy([file])), "dataset")
 
     assert [each.path for each in found] == ["dataset.file.file[0]"]
@@ -106,7 +106,7 @@ class TouchyList(list[Any]):
 
 
 def test_no_code_of_a_list_is_run(data: Path) -> None:
-    with open(data) as file:
+    with open(data, "a") as file:
         assert found_in(TouchyList([file])) == [("dataset[0]", "an open file")]
 
 
@@ -118,7 +118,7 @@ def test_a_value_that_holds_itself_comes_to_an_end() -> None:
 
 
 def test_of_a_million_items_only_some_are_looked_at(data: Path) -> None:
-    with open(data) as file:
+    with open(data, "a") as file:
         items: list[Any] = ["path"] * 1_000_000
         items[1] = file
 
