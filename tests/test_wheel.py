@@ -134,7 +134,9 @@ def test_both_lightning_packages_find_the_plugin_of_the_wheel(
     assert Path(origin).is_relative_to(installed.packages)
 
 
-@pytest.mark.parametrize("namespace", ["lightning", "pytorch_lightning"])
+@pytest.mark.parametrize(
+    "namespace", ["lightning", pytest.param("pytorch_lightning", marks=pytest.mark.slow)]
+)
 def test_the_variable_adds_a_stall_report_to_somebodys_script(
     namespace: str, installed: Installed, tmp_path: Path
 ) -> None:
@@ -148,7 +150,9 @@ def test_the_variable_adds_a_stall_report_to_somebodys_script(
     assert json.loads((tmp_path / report[1]).read_text())
 
 
-@pytest.mark.parametrize("namespace", ["lightning", "pytorch_lightning"])
+@pytest.mark.parametrize(
+    "namespace", ["lightning", pytest.param("pytorch_lightning", marks=pytest.mark.slow)]
+)
 def test_without_the_variable_nothing_of_ours_is_imported_printed_or_written(
     namespace: str, installed: Installed, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_too_few_steps_to_compare_are_said_and_no_failure(
     assert "Too few steps to compare the runs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_says_nothing_that_nobody_can_act_on(demo: list[str]) -> None:
     """Outside pytest, which has filters of its own."""
     process = subprocess.run(
@@ -121,6 +122,7 @@ def start_demo(demo: list[str], steps: int) -> tuple["subprocess.Popen[str]", IO
     return process, process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a terminal does")
 def test_ctrl_c_is_one_word_and_status_130(demo: list[str]) -> None:
     process, said = start_demo(demo, steps=1_000_000)
@@ -133,6 +135,7 @@ def test_ctrl_c_is_one_word_and_status_130(demo: list[str]) -> None:
     assert rest == "\nlightning-fastdata: interrupted.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a terminal does")
 def test_ctrl_c_while_workers_start_leaves_none_of_them(demo: list[str]) -> None:
     """What Python's own workers print when they are hit half-started is not ours to say."""

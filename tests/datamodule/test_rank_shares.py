@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # two programs, which import all anew
+
 HANGS_AFTER_S = 100
 
 PROGRAM = """

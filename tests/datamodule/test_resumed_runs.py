@@ -190,6 +190,7 @@ def test_resumes_exactly_with_accumulated_gradients(tmp_path: Path) -> None:
         assert resumed == whole[step:], f"after step {step}"
 
 
+@pytest.mark.slow
 def test_resumes_exactly_when_loaders_are_made_anew_each_epoch(tmp_path: Path) -> None:
     reload = {"reload_dataloaders_every_n_epochs": 1}
     whole = run(some_data(), tmp_path, save_each_step(tmp_path), **reload)

@@ -16,7 +16,9 @@ LENGTH, BATCH = 22, 4
 """Samples and batch size of most runs: 6 batches an epoch, the last one not full."""
 
 BOTH = pytest.mark.parametrize(
-    "namespace", [lightning.pytorch, pytorch_lightning], ids=["lightning", "pytorch_lightning"]
+    "namespace",
+    [lightning.pytorch, pytest.param(pytorch_lightning, marks=pytest.mark.slow)],  # one code
+    ids=["lightning", "pytorch_lightning"],
 )
 
 

@@ -252,6 +252,7 @@ print(came == list(range(40)))
 """
 
 
+@pytest.mark.slow
 def test_keys_and_samples_of_the_main_module_survive_the_nursery(tmp_path: Path) -> None:
     program = tmp_path / "train.py"
     program.write_text(MAIN)

@@ -225,7 +225,7 @@ def test_a_run_that_draws_between_batches_does_not_change_them() -> None:
     assert found == expected
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_the_way_workers_are_started_does_not_matter(method: str) -> None:
     found = one_pass(Drawing("each"), shuffle=True, num_workers=1, multiprocessing_context=method)
 

@@ -273,7 +273,12 @@ def test_a_generator_chooses_the_order_that_it_chooses_without_workers() -> None
 
 @pytest.mark.parametrize(
     ("method", "as_object"),
-    [("fork", False), ("fork", True), ("forkserver", True), ("spawn", False)],
+    [
+        ("fork", False),
+        ("fork", True),
+        pytest.param("forkserver", True, marks=pytest.mark.slow),
+        ("spawn", False),
+    ],
 )
 def test_a_start_method_is_a_string_or_a_context(method: str, as_object: bool) -> None:
     context = multiprocessing.get_context(method) if as_object else method

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # two programs, which import all anew
+
 MAIN = """
 import sys
 from typing import NamedTuple

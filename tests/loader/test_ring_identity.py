@@ -91,7 +91,9 @@ def test_the_number_of_workers_does_not_matter(num_workers: int, expected: list[
     assert two_epochs(Augmented(), num_workers=num_workers) == expected
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow), "spawn"]
+)
 def test_the_start_method_does_not_matter(method: str, expected: list[str]) -> None:
     found = two_epochs(Augmented(), num_workers=2, multiprocessing_context=method)
 

@@ -48,7 +48,9 @@ def memory_bytes() -> int:
     return sum(one.memory_info().rss for one in family)
 
 
-@pytest.mark.parametrize(("epochs", "persistent"), [(1000, True), (30, False)])
+@pytest.mark.parametrize(
+    ("epochs", "persistent"), [(1000, True), pytest.param(30, False, marks=pytest.mark.slow)]
+)
 def test_many_short_epochs_hold_on_to_no_more_than_a_few(epochs: int, persistent: bool) -> None:
     loader = loader_of(Numbers(12), num_workers=2, persistent_workers=persistent)
     for _ in range(5):
@@ -175,7 +177,7 @@ class Kept(Dataset[Any]):
         return self.batches[index]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_batches_kept_from_one_ring_are_the_samples_of_another(method: str) -> None:
     first = loader_of(Numbers(40), num_workers=2)
     kept = Kept(list(first))
@@ -240,6 +242,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_ranks_with_a_ring_each_share_the_samples() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])

@@ -101,7 +101,11 @@ class InheritsPipe(Stuck):
         return super().__getitem__(index)
 
 
-PROGRAMS = [fast_batches, stuck_batches, freshly_started_stuck_batches]
+PROGRAMS = [
+    fast_batches,
+    stuck_batches,
+    pytest.param(freshly_started_stuck_batches, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("run", PROGRAMS)

@@ -25,6 +25,7 @@ class LastWords:
     def listen(self) -> None:
         """In the worker: write all stacks and end, when asked; and when it crashes by itself."""
         signal.signal(_SIGNAL, signal.SIG_DFL)
+        faulthandler.disable()  # a library may have taken its signals: only then it takes them back
         faulthandler.register(_SIGNAL, file=self._file, all_threads=True, chain=True)
         faulthandler.enable(file=self._file, all_threads=True)
 

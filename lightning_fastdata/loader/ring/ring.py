@@ -174,11 +174,13 @@ class Ring:
 
     def close(self) -> None:
         """End all processes, and forget what was asked for. May be called twice."""
-        self._nursery.close()
-        self._pool.close()
-        self._pool = self._new_pool()
-        self._asked.clear()
-        self._no_room.clear()
+        try:
+            self._nursery.close()
+        finally:
+            self._pool.close()
+            self._pool = self._new_pool()
+            self._asked.clear()
+            self._no_room.clear()
 
     def _send(self, batch: Chunk, slot: Slot) -> None:
         self._nursery.start()
