@@ -28,7 +28,9 @@ THIRD_PARTY_WARNINGS = [
 
 BATCHES = 25
 BOTH = pytest.mark.parametrize(
-    "namespace", [lightning.pytorch, pytorch_lightning], ids=["lightning", "pytorch_lightning"]
+    "namespace",
+    [lightning.pytorch, pytest.param(pytorch_lightning, marks=pytest.mark.slow)],  # one code
+    ids=["lightning", "pytorch_lightning"],
 )
 
 

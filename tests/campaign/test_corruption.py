@@ -1,6 +1,5 @@
 """300 corrupt picture files of all kinds among good ones, through the loader: named or skipped."""
 
-import inspect
 import json
 import os
 import subprocess
@@ -18,16 +17,10 @@ import load_corrupt
 import read_corrupt
 from corrupt_files import GOOD, KINDS, Written, write_tree
 
-from lightning_fastdata.loader.fast_data_loader import FastDataLoader
-
 SEED, CORRUPT, GOOD_ONES = 20_261_123, 300, 100
 BOUND_MIB = 150  # above a process that has imported torch; see BOUND_MIB of tests/dataset
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-needs_policy = pytest.mark.skipif(
-    "on_bad_sample" not in inspect.signature(FastDataLoader).parameters,
-    reason="needs FastDataLoader(on_bad_sample=...)",
-)
 
 
 @pytest.fixture
@@ -45,6 +38,10 @@ def run(script: Any, files: list[Written], tmp_path: Path, *arguments: str) -> A
     ended = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=500)
     assert (ended.returncode, ended.stderr) == (0, "")
     return json.loads(ended.stdout)
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def places(files: list[Written], *expected: str) -> set[int]:
@@ -65,15 +62,13 @@ def test_each_of_300_files_is_made_or_refused_by_name(files, tmp_path):
         assert told["peak_mib"] < BOUND_MIB, (file, told)
 
 
-@needs_policy
 def test_bad_files_are_skipped_and_everything_else_is_delivered_exactly_once(files, tmp_path):
     quarantine = tmp_path / "bad.jsonl"
 
     told = run(load_corrupt, files, tmp_path, str(quarantine))
 
-    records = [json.loads(line) for line in quarantine.read_text().splitlines()]
-    bad = {record["index"]: record for record in records if "index" in record}
-    pairs = [record for record in records if "skipped" in record]
+    bad = {record["index"]: record for record in records_of(quarantine)}
+    pairs = records_of(quarantine.with_name("bad.repeats.jsonl"))
     assert places(files, "refused") <= set(bad) <= places(files, "refused", "either")
     assert all(record["path"] == files[at].path for at, record in bad.items())
     assert all(f"({files[at].path}" in record["error"] for at, record in bad.items())
@@ -84,7 +79,6 @@ def test_bad_files_are_skipped_and_everything_else_is_delivered_exactly_once(fil
     assert max(told["peaks_mib"]) < told["imported_mib"] + BOUND_MIB
 
 
-@needs_policy
 def test_the_first_bad_file_of_the_order_is_named(files, tmp_path):
     first = min(places(files, "refused"))
     head = files[: first + 1]

@@ -23,7 +23,7 @@ QUIET: dict[str, Any] = {
 }
 BOTH = pytest.mark.parametrize(
     ("cli", "model"),
-    [(LightningCLI, Model), (LegacyCLI, LegacyModel)],
+    [(LightningCLI, Model), pytest.param(LegacyCLI, LegacyModel, marks=pytest.mark.slow)],
     ids=["lightning", "pytorch_lightning"],
 )
 

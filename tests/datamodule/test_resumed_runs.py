@@ -152,6 +152,7 @@ def test_resumes_exactly_from_an_ordinary_checkpoint_callback(tmp_path: Path) ->
         assert resumed == whole[step:], f"after step {step}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads_steps", [False, True])
 def test_resumes_exactly_with_two_training_loaders(reads_steps: bool, tmp_path: Path) -> None:
     def data() -> FastDataModule:

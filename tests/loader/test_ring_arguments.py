@@ -277,7 +277,7 @@ def test_a_generator_chooses_the_order_that_it_chooses_without_workers() -> None
         ("fork", False),
         ("fork", True),
         pytest.param("forkserver", True, marks=pytest.mark.slow),
-        ("spawn", False),
+        pytest.param("spawn", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_start_method_is_a_string_or_a_context(method: str, as_object: bool) -> None:

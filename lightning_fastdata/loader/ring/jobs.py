@@ -31,7 +31,8 @@ OWN_BLAME, OUTSIDE_BLAME = 5, 2  # twice its own doing, or five times killed by 
 @dataclass(kw_only=True, slots=True)
 class _Job:
     batch: Chunk
-    waiting_for: int
+    waiting: set[int]
+    """The first rows of chunks that have not been answered."""
     done: list[ChunkDone] = field(default_factory=list)
     blame: Counter[int | None] = field(default_factory=Counter)
     """What workers have ended at, by row; ``None`` is what is done with the batch as a whole."""
@@ -59,26 +60,33 @@ class Jobs:
         if batch.mode == "rows" and self._turned_whole >= WHOLE_AFTER:
             batch = batch._replace(mode="whole")
         cuts = self._cuts(batch, num_workers)
-        self._jobs[batch.number] = _Job(batch=batch, waiting_for=len(cuts))
+        self._jobs[batch.number] = _Job(batch=batch, waiting={cut.first_row for cut in cuts})
         self.ready.extend(cuts)
 
-    def settle(self, done: ChunkDone) -> BatchDone | None:
-        """Take an answer in; give the batch's, once all of it has come and is still wanted."""
+    def settle(self, done: ChunkDone, *, is_given_up: bool = False) -> BatchDone | None:
+        """Take an answer in; give the batch's, once all of it has come and is still wanted.
+
+        Args:
+            done: The answer.
+            is_given_up: Whether nobody will make the chunk, which has been waited for long enough.
+        """
         job = self._jobs.get(done.number)
         if job is None:
             return None
         job.done.append(done)
-        job.waiting_for -= 1
-        if not self._finds_all_bad and isinstance(done.result, (Failure, BadSamples)):
-            job.waiting_for = 0  # its slot is not used again, so what is under way does no harm
+        job.waiting.discard(done.first_row)
+        failed = None if self._finds_all_bad else done if is_given_up else _first_failed(job)
+        if failed is not None:
+            # Its slot is not used again, so what is under way of it does no harm.
+            job.done, job.waiting = [failed], set()
             self.ready = deque(chunk for chunk in self.ready if chunk.number != done.number)
-        if job.waiting_for:
+        if job.waiting:
             return None
         result = _together(job)
         if isinstance(result, NeedsWhole) and job.batch.mode == "rows":
             self._turned_whole += 1
             job.batch = job.batch._replace(mode="whole")
-            job.waiting_for, job.done = 1, []
+            job.waiting, job.done = {job.batch.first_row}, []
             self.ready.appendleft(job.batch)
             return None
         del self._jobs[done.number]
@@ -95,7 +103,8 @@ class Jobs:
 
     def give_up(self, chunk: Chunk, result: Result) -> BatchDone | None:
         """Answer for a chunk that nobody will make."""
-        return self.settle(ChunkDone(chunk.number, chunk.first_row, result, NO_TIMES, None))
+        answer = ChunkDone(chunk.number, chunk.first_row, result, NO_TIMES, None)
+        return self.settle(answer, is_given_up=True)
 
     def give_back(self, chunk: Chunk) -> None:
         """Take a chunk back whose worker ended before it began; it is the next to be made."""
@@ -125,7 +134,7 @@ class Jobs:
             result = failure if row is None else BadSamples((BadRow(row, failure),))
             return self.give_up(chunk, result)
         parts = _around(chunk, row)
-        job.waiting_for += len(parts) - 1
+        job.waiting |= {part.first_row for part in parts}
         self.ready.extendleft(reversed(parts))
         return None
 
@@ -172,6 +181,18 @@ def _around(chunk: Chunk, row: int | None) -> list[Chunk]:
         return [chunk]
     bounds = ((0, row), (row, row + 1), (row + 1, samples))
     return [_part(chunk, start, stop) for start, stop in bounds if start < stop]
+
+
+def _first_failed(job: _Job) -> ChunkDone | None:
+    """The chunk that has failed before which nothing is left to be answered, if there is one.
+
+    Not just any: which of two bad samples is named must not depend on who is quicker.
+    """
+    failed = [part for part in job.done if isinstance(part.result, (Failure, BadSamples))]
+    first = min(failed, key=lambda part: part.first_row, default=None)
+    if first is None or any(row < first.first_row for row in job.waiting):
+        return None
+    return first
 
 
 def _together(job: _Job) -> Result:
