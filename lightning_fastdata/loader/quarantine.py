@@ -70,6 +70,7 @@ class Quarantine:
         self._kind, self._length = kind, length
         self._bad: dict[Any, BadSample] = {}
         self._found: list[BadSample] = []
+        self._has_disowned = False
         if path is not None and self.path is not None:
             refuse_folder(path)
             _refuse_unwritable(self.path)
@@ -118,7 +119,9 @@ class Quarantine:
         gone: list[str] = []
         for line in text.splitlines(keepends=True):
             (gone if self._index_of(_parsed(line)) in found else stay).append(line)
-        aside.write_text("".join(gone), encoding="utf-8")
+        with open(aside, "a" if self._has_disowned else "w", encoding="utf-8") as file:
+            file.write("".join(gone))  # batches under way may find more after the first time
+        self._has_disowned = True
         self.path.write_text("".join(stay), encoding="utf-8")
         return aside
 

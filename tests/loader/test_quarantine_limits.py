@@ -10,6 +10,7 @@ from fault_sets import Good, Harmful, leave
 from sample_sets import loader_of
 
 from lightning_fastdata.errors import SampleError, SettingsError
+from lightning_fastdata.loader.quarantine import BadSample, Quarantine
 
 LENGTH = 60
 BAD = (3, 21, 22, 50, 59)
@@ -47,7 +48,7 @@ def test_too_many_bad_samples_set_this_runs_list_aside(file: Path) -> None:
     assert type(told.error) is SampleError
     assert str(aside) in told.words
     assert bad_records(file) == []
-    assert len(bad_records(aside)) == 4
+    assert len(bad_records(aside)) in (4, 5)  # a batch under way may find the last one
 
 
 def test_after_too_many_the_next_run_tries_all_again(file: Path) -> None:
@@ -110,3 +111,15 @@ def test_a_folder_that_allows_no_new_file_is_refused_before_any_sample() -> None
 def test_a_folder_is_refused_as_a_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is a folder, wanted a file"):
         loader_of(Good(LENGTH), on_bad_sample="skip", quarantine=tmp_path)
+
+
+def test_what_is_found_after_the_list_was_set_aside_joins_it(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "bad.jsonl", "Good", 100, 0)
+
+    for index in (1, 2):
+        quarantine.add(BadSample.of(index, None, OSError("broken"), 0))
+        aside = quarantine.disown()
+
+    assert aside is not None
+    assert [record["index"] for record in bad_records(aside)] == [1, 2]
+    assert bad_records(tmp_path / "bad.jsonl") == []
