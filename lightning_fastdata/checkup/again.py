@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from lightning_fastdata.checkup.sample import digest
 from lightning_fastdata.checkup.subjects import Subject
 from lightning_fastdata.checkup.walk import WalkSettings, values_of
+from lightning_fastdata.loader.hazards.parts import nearest_first, parts_at_rest
 from lightning_fastdata.order import EpochKey, permute
 
 MOST_SAMPLES = 256
@@ -118,23 +119,13 @@ def how_many(sample_ns: int | None, max_samples: int | None) -> int:
     return count if max_samples is None else min(count, max_samples)
 
 
-def own_generators(dataset: Any, name: str = "dataset", depth: int = 3) -> list[str]:
-    """Find random generators among an object's attributes, and theirs: nobody seeds those."""
-    found = []
-    for key, value in getattr(dataset, "__dict__", {}).items():
-        path = f"{name}.{key}"
-        if isinstance(value, _GENERATORS):
-            found.append(path)
-        elif isinstance(value, (list, tuple)) and depth:
-            for position, part in enumerate(value[:_PARTS_LOOKED_AT]):
-                found += own_generators(part, f"{path}[{position}]", depth - 1)
-        elif depth and hasattr(value, "__dict__") and not isinstance(value, type):
-            found += own_generators(value, path, depth - 1)
-    return found
+def own_generators(dataset: Any) -> list[str]:
+    """Find random generators among what a dataset is made of: nobody seeds those."""
+    parts = nearest_first(dataset, "dataset", parts_at_rest)
+    return [path for path, part in parts if isinstance(part, _GENERATORS)]
 
 
 _GENERATORS = (np.random.Generator, np.random.RandomState, torch.Generator, random.Random)
-_PARTS_LOOKED_AT = 20  # guess: transforms in a list, not a list of all samples
 
 
 def _indices(length: int, bad: set[int], count: int) -> NDArray[np.int64]:

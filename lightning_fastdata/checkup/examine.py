@@ -1,6 +1,5 @@
 """The check-up: the machine first, then each dataset."""
 
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from lightning_fastdata.checkup.versions import check_versions, installed_versio
 from lightning_fastdata.checkup.walk import STREAM_SAMPLES, WalkSettings, walk
 from lightning_fastdata.errors import FastDataError, SettingsError
 from lightning_fastdata.loader.check import check_batches, check_workers
-from lightning_fastdata.loader.serves import ring_problem
+from lightning_fastdata.loader.serves import ring_problem, start_method_of
 from lightning_fastdata.machine import Machine, facts, read_machine, whole_cores
 from lightning_fastdata.machine.limits import read_limits
 from lightning_fastdata.machine.oom import count_oom_kills
@@ -109,7 +108,7 @@ def _check_numbers(max_samples: int | None, timeout_s: float | str | None) -> No
 
 def _look_at_machine(machine: Machine) -> tuple[list[Check], dict[str, Any]]:
     limits, versions, oom_kills = read_limits(), installed_versions(), count_oom_kills()
-    start_method = _start_method()
+    start_method = start_method_of(None)
     checks = check_machine(
         machine,
         limits,
@@ -132,22 +131,13 @@ def _look_at_machine(machine: Machine) -> tuple[list[Check], dict[str, Any]]:
     return checks, found
 
 
-def _start_method() -> str:
-    """How workers are started; the first name is the system's default.
-
-    Plain ``get_start_method()`` would fix it for the rest of the program.
-    """
-    chosen = multiprocessing.get_start_method(allow_none=True)
-    return chosen or multiprocessing.get_all_start_methods()[0]
-
-
 def _look_at(
     subject: Subject, settings: WalkSettings, machine: Machine, progress: bool | None
 ) -> DoctorReport:
     samples = STREAM_SAMPLES if subject.length is None else subject.length
     if settings.max_samples is not None:
         samples = min(samples, settings.max_samples)
-    hazards = check_hazards(subject, _start_method())  # first: making samples may open files
+    hazards = check_hazards(subject, start_method_of(None))  # first: making samples may open files
     if any(check.level == "error" for check in hazards):
         settings = replace(settings, num_workers=0)  # it cannot be sent to workers, as it says
     with _bar(f"{subject.name}: samples", samples, progress) as advance:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from torch.utils.data import Dataset, default_collate, default_convert
 
 from lightning_fastdata.checkup.locate import build
 from lightning_fastdata.checkup.user_code import call_user
-from lightning_fastdata.dataset.views import base_of, resolve_indices
 from lightning_fastdata.errors import DatasetError
 from lightning_fastdata.loader.check import check_length
+from lightning_fastdata.loader.describe import path_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,18 +33,7 @@ class Subject:
 
     def path_of(self, index: int) -> str | None:
         """The file of a sample, where the dataset can name it."""
-        try:
-            if hasattr(self.dataset, "sample_path"):
-                return str(self.dataset.sample_path(index))
-            base = base_of(self.dataset)
-            row = int(resolve_indices(self.dataset, np.array([index]))[0])
-            if hasattr(base, "sample_path"):
-                return str(base.sample_path(row))
-            if hasattr(base, "samples") and hasattr(base, "loader"):  # torchvision's folders
-                return str(base.samples[row][0])
-        except Exception:  # a name is a kindness; the sample is shown without one
-            return None
-        return None
+        return path_of(self.dataset, index)
 
 
 def subjects_of(source: Any, batch_size: int) -> list[Subject]:

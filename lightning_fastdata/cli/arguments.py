@@ -9,7 +9,7 @@ from typing import NoReturn
 from typing_extensions import override
 
 from lightning_fastdata.cli.doctor_arguments import add_doctor
-from lightning_fastdata.cli.words import whole_number
+from lightning_fastdata.cli.words import add_command, whole_number
 from lightning_fastdata.errors import SettingsError
 
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -78,13 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
     version = import_module(__name__.partition(".")[0]).__version__
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
-    demo = commands.add_parser(
+    demo = add_command(
+        commands,
         "demo",
         help="see a training run that waits for its data, and the same run fed",
         description=_DEMO,
         epilog=_DEMO_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_demo_arguments(demo)
     add_doctor(commands)

@@ -7,7 +7,8 @@ from lightning_fastdata.checkup import doctor
 from lightning_fastdata.cli.doctor_arguments import DoctorOptions
 from lightning_fastdata.cli.quiet import quiet
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.report.doctor import render_doctor, write_doctor_json
+from lightning_fastdata.report.doctor import render_doctor
+from lightning_fastdata.report.files import write_json
 
 HEALTHY, UNHEALTHY = 0, 1
 
@@ -37,7 +38,7 @@ def run_doctor(options: DoctorOptions) -> int:
     else:
         render_doctor(report)
     if path is not None:
-        write_doctor_json(report, path)
+        write_json(report, path)
         print(f"JSON: {path}", file=sys.stderr)
     fails = not report.is_healthy or (options.strict and report.has_warnings)
     return UNHEALTHY if fails else HEALTHY

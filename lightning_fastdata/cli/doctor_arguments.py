@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_fastdata.cli.words import whole_number
+from lightning_fastdata.cli.words import add_command, whole_number
 
 _DOCTOR = """\
 Look at this machine, and at a dataset if one is named: make every sample once in
@@ -52,13 +52,12 @@ class DoctorOptions:
 
 def add_doctor(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command and its arguments."""
-    doctor = commands.add_parser(
+    doctor = add_command(
+        commands,
         "doctor",
         help="look for what would break or slow down a run: in this machine, in a dataset",
         description=_DOCTOR,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     doctor.add_argument(
         "data", nargs="?", type=_data, metavar="DATA", help="what to look at (default: the machine)"

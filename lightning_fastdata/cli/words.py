@@ -1,6 +1,27 @@
-"""Reading single words of the command line; what cannot be read is said in a sentence."""
+"""What all commands share: how one is added, and how a single word is read."""
 
 import argparse
+from typing import Any
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[Any]",
+    name: str,
+    *,
+    help: str,  # argparse's own word
+    description: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    """Add a command whose description is printed as it stands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser
 
 
 def whole_number(text: str, *, lowest: int, highest: int | None = None) -> int:

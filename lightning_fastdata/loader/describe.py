@@ -2,16 +2,24 @@
 
 from typing import Any
 
+import numpy as np
+
+from lightning_fastdata.dataset.views import base_of, resolve_indices
+
 
 def path_of(dataset: Any, index: Any) -> str | None:
-    """The file of a sample, where the dataset can name it."""
-    name = getattr(dataset, "sample_path", None)
-    if not callable(name):
-        return None
+    """The file of a sample, where the dataset, or what it is a part of, can name it."""
     try:
-        return str(name(index))
-    except Exception:  # it is only asked for a message about another error
+        base = base_of(dataset)
+        if base is not dataset:
+            index = int(resolve_indices(dataset, np.array([index]))[0])
+        if callable(getattr(base, "sample_path", None)):
+            return str(base.sample_path(index))
+        if hasattr(base, "samples") and hasattr(base, "loader"):  # torchvision's folders
+            return str(base.samples[index][0])
+    except Exception:  # a name is a kindness; whoever asks goes on without one
         return None
+    return None
 
 
 def misfit_of(samples: Any, indices: Any) -> str | None:

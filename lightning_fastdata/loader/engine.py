@@ -22,7 +22,6 @@ class Change(NamedTuple):
 NOTHING = object()
 """The data of a batch all of whose samples were left out."""
 
-
 _NO_PASS = EpochKey(seed=0, epoch=0)
 
 
@@ -51,7 +50,7 @@ class Request:
     changes: tuple[Change, ...] = ()
     """What differs from what the order asked for."""
     original: "Request | None" = None
-    """What the order asked for, where rows are left out."""
+    """What the order asked for; ``None`` where this is it."""
 
     @property
     def keys(self) -> Sequence[Any]:
@@ -75,7 +74,7 @@ class Request:
     @property
     def positions(self) -> int:
         """How many positions of the order it stands for."""
-        return len(self.seeds) + sum(change.repeated is None for change in self.changes)
+        return len(self.unchanged().seeds)
 
     @property
     def is_void(self) -> bool:
@@ -87,7 +86,7 @@ class Request:
         keys = list(self.keys)
         for change in changes:
             keys[change.row] = change.repeated
-        return replace(self, indices=self._like(keys), changes=tuple(changes))
+        return replace(self, indices=self._like(keys), changes=tuple(changes), original=self)
 
     def without(self, rows: Sequence[int]) -> "Request":
         """Ask for the other rows only."""
@@ -102,14 +101,7 @@ class Request:
 
     def unchanged(self) -> "Request":
         """What the order asked for."""
-        if self.original is not None:
-            return self.original
-        if not self.changes:
-            return self
-        keys = list(self.keys)
-        for change in self.changes:
-            keys[change.row] = change.skipped
-        return replace(self, indices=self._like(keys), changes=())
+        return self if self.original is None else self.original
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

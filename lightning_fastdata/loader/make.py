@@ -228,7 +228,7 @@ class BatchMaker:
         self._draws.seed(request.batch_seed)
         try:
             return dataset.__getitems__(indices)
-        except Exception:
+        except Exception:  # it goes on below, unless single samples turn out to be to blame
             if self._finds_all_bad:
                 self._find_bad(dataset, indices)
             raise

@@ -1,7 +1,8 @@
 """What this process may use: cores, memory, shared memory and files, each with its reason.
 
 ``cgroup``, ``slurm``, ``cores``, ``memory`` and ``hardware`` are pure functions of texts;
-``readings`` joins them into a ``Machine``; only ``read`` opens files. Nothing here imports torch.
+``readings`` joins them into a ``Machine``; only ``read``, ``limits`` and ``oom`` ask
+the system. Nothing here imports torch.
 """
 
 from lightning_fastdata.machine.cores import whole_cores

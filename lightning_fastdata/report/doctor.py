@@ -1,8 +1,7 @@
-"""What a check-up looks like: tables on a terminal, plain text anywhere else, a JSON file."""
+"""What a check-up looks like: tables on a terminal, plain text anywhere else."""
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -71,14 +70,6 @@ def verdict(report: DoctorReport) -> str:
     )
     health = "Healthy" if report.is_healthy else "Not healthy"
     return f"{health}: {len(report.checks)} checks, {told or 'all well'}."
-
-
-def write_doctor_json(report: DoctorReport, path: Path) -> None:
-    """Write a check-up to ``path``, making its folder; a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(report.to_json() + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _sections(report: DoctorReport) -> list[tuple[str, list[Check]]]:

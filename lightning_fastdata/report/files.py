@@ -1,16 +1,22 @@
-"""A summary as a file for other programs."""
+"""Results as files for other programs."""
 
 from pathlib import Path
+from typing import Protocol
 
-from lightning_fastdata.stalls import StallSummary
+
+class AsJson(Protocol):
+    """What can be written: a ``StallSummary``, a ``DoctorReport``."""
+
+    def to_json(self) -> str:
+        """Give everything as JSON text."""
 
 
-def write_json(summary: StallSummary, path: Path) -> None:
-    """Write ``summary`` to ``path``, making its folder; an older file of that name is replaced.
+def write_json(result: AsJson, path: Path) -> None:
+    """Write ``result`` to ``path``, making its folder; an older file of that name is replaced.
 
     A reader never sees half a file: the text is written beside it and then moved there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(summary.to_json() + "\n", encoding="utf-8")
+    unfinished.write_text(result.to_json() + "\n", encoding="utf-8")
     unfinished.replace(path)

@@ -4,28 +4,13 @@ import traceback
 from typing import Any
 
 import pytest
+from bad_sets import BAD, ENGINES, EVERYWHERE, GOOD, LEAVE, LENGTH, SKIP
 from fault_passes import Pass, go_over, numbers_in, told_of
 from fault_sets import Good
 from sample_sets import MORE_WORKERS_THAN_CORES, loader_of, plain
 from torch.utils.data import default_collate
 
 from lightning_fastdata.errors import BadSampleWarning, SampleError, SettingsError
-
-LENGTH = 60
-BAD = (3, 21, 22, 50, 59)
-GOOD = set(range(LENGTH)) - set(BAD)
-SKIP: dict[str, Any] = {"on_bad_sample": "skip", "max_bad_fraction": 0.2}
-LEAVE: dict[str, Any] = {"on_bad_sample": "leave_out", "max_bad_fraction": 0.2}
-ENGINES: dict[str, dict[str, Any]] = {
-    "inline": {"num_workers": 0},
-    "ring of 1": {"num_workers": 1},
-    "ring of 2": {"num_workers": 2},
-    "ring of 3": {"num_workers": 3},
-    "torch": {"num_workers": 2, "engine": "torch"},
-}
-EVERYWHERE = pytest.mark.parametrize(
-    "engine", ["inline", "ring of 2", pytest.param("torch", marks=pytest.mark.slow)]
-)
 
 
 def over(**how: Any) -> Pass:

@@ -1,26 +1,8 @@
 """Bad samples that are left out make batches smaller, or leave none, and nothing else."""
 
-from typing import Any
-
-import pytest
+from bad_sets import BAD, ENGINES, EVERYWHERE, GOOD, LEAVE, LENGTH
 from fault_passes import go_over, numbers_in
 from fault_sets import Good
-
-LENGTH = 60
-BAD = (3, 21, 22, 50, 59)
-GOOD = set(range(LENGTH)) - set(BAD)
-SKIP: dict[str, Any] = {"on_bad_sample": "skip", "max_bad_fraction": 0.2}
-LEAVE: dict[str, Any] = {"on_bad_sample": "leave_out", "max_bad_fraction": 0.2}
-ENGINES: dict[str, dict[str, Any]] = {
-    "inline": {"num_workers": 0},
-    "ring of 1": {"num_workers": 1},
-    "ring of 2": {"num_workers": 2},
-    "ring of 3": {"num_workers": 3},
-    "torch": {"num_workers": 2, "engine": "torch"},
-}
-EVERYWHERE = pytest.mark.parametrize(
-    "engine", ["inline", "ring of 2", pytest.param("torch", marks=pytest.mark.slow)]
-)
 
 
 @EVERYWHERE

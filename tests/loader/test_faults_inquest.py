@@ -49,9 +49,7 @@ def judged(
         stuck=stuck,
         no_memory=no_memory,
     )
-    death = Death(
-        status=status, peak_bytes=1_500_000_000, stacks=stacks, was_asked=stuck is not None
-    )
+    death = Death(status=status, peak_bytes=1_500_000_000, stacks=stacks)
     return verdict_on(child, death, oom_kills)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_passes import Pass, go_over, told_of
+from bad_sets import BAD, LENGTH, bad_records, listed_over, pairs_in
+from fault_passes import told_of
 from fault_sets import ALWAYS, Good, Harmful, SharedCount, leave
 from sample_sets import loader_of
 from torch.utils.data import Subset
@@ -14,34 +15,14 @@ from torch.utils.data import Subset
 from lightning_fastdata.errors import BadSampleWarning
 from lightning_fastdata.loader import mend
 
-LENGTH = 60
-BAD = (3, 21, 22, 50, 59)
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "lists" / "bad.jsonl"
 
 
-def over(file: Path, dataset: Any = None, **how: Any) -> Pass:
-    how = {"on_bad_sample": "skip", "max_bad_fraction": 0.2, "quarantine": file} | how
-    return go_over(Good(LENGTH, BAD) if dataset is None else dataset, **how)
-
-
-def records(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def pairs_in(file: Path) -> list[dict[str, Any]]:
-    return records(file.with_name(f"{file.stem}.repeats{file.suffix}"))
-
-
-def bad_records(file: Path) -> list[dict[str, Any]]:
-    return [record for record in records(file) if "index" in record]
-
-
 def test_each_bad_sample_is_listed_with_path_error_time_and_rank(file: Path) -> None:
-    over(file, num_workers=2)
+    listed_over(file, num_workers=2)
 
     assert sorted(record["index"] for record in bad_records(file)) == sorted(BAD)
     first = next(record for record in bad_records(file) if record["index"] == 3)
@@ -55,7 +36,7 @@ def test_each_bad_sample_is_listed_with_path_error_time_and_rank(file: Path) -> 
 def test_every_index_comes_exactly_once_but_for_the_pairs_in_the_file(
     num_workers: int, file: Path
 ) -> None:
-    told = over(file, num_workers=num_workers, shuffle=True)
+    told = listed_over(file, num_workers=num_workers, shuffle=True)
     pairs = pairs_in(file)
 
     came = Counter(told.numbers)
@@ -66,7 +47,7 @@ def test_every_index_comes_exactly_once_but_for_the_pairs_in_the_file(
 
 
 def test_samples_that_are_left_out_are_listed_and_nothing_is_repeated(file: Path) -> None:
-    told = over(file, on_bad_sample="leave_out")
+    told = listed_over(file, on_bad_sample="leave_out")
 
     assert sorted(record["index"] for record in bad_records(file)) == sorted(BAD)
     assert sorted(told.numbers) == sorted(set(range(LENGTH)) - set(BAD))
@@ -101,10 +82,10 @@ class Counted(Good):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_next_run_tries_no_listed_sample_again(num_workers: int, file: Path) -> None:
-    first = over(file, Counted(LENGTH, BAD), num_workers=num_workers)
+    first = listed_over(file, Counted(LENGTH, BAD), num_workers=num_workers)
     dataset = Counted(LENGTH, BAD)
 
-    second = over(file, dataset, num_workers=num_workers)
+    second = listed_over(file, dataset, num_workers=num_workers)
 
     assert int(dataset.tries) == 0
     assert second.batches == first.batches
@@ -112,9 +93,9 @@ def test_the_next_run_tries_no_listed_sample_again(num_workers: int, file: Path)
 
 
 def test_the_next_run_says_once_how_many_are_listed_and_where(file: Path) -> None:
-    over(file)
+    listed_over(file)
 
-    (words,) = over(file, passes=2).warned
+    (words,) = listed_over(file, passes=2).warned
 
     assert words.startswith("BadSampleWarning: ")
     assert str(file) in words
@@ -124,9 +105,9 @@ def test_the_next_run_says_once_how_many_are_listed_and_where(file: Path) -> Non
 def test_a_sample_that_ends_workers_is_listed_too(file: Path) -> None:
     dataset = Harmful(leave, times=ALWAYS, length=LENGTH)
 
-    over(file, dataset, num_workers=2)
+    listed_over(file, dataset, num_workers=2)
     again = Harmful(leave, times=ALWAYS, length=LENGTH)
-    told = over(file, again, num_workers=2)
+    told = listed_over(file, again, num_workers=2)
 
     assert "ended with status 7" in bad_records(file)[0]["error"]
     assert int(again.tries) == 0
@@ -134,11 +115,11 @@ def test_a_sample_that_ends_workers_is_listed_too(file: Path) -> None:
 
 
 def test_a_deleted_line_has_its_sample_tried_again(file: Path) -> None:
-    over(file)
+    listed_over(file)
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if '"index": 21,' not in line))
 
-    told = over(file, Good(LENGTH))
+    told = listed_over(file, Good(LENGTH))
 
     assert sorted(told.bad) == sorted(set(BAD) - {21})
     assert 21 in told.numbers
@@ -149,7 +130,7 @@ def test_a_file_that_is_deleted_during_a_run_is_begun_anew(file: Path) -> None:
         if number == 1:
             file.unlink()
 
-    told = over(file, during=during)
+    told = listed_over(file, during=during)
 
     assert told.error is None
     assert sorted(told.bad) == sorted(BAD)
@@ -163,7 +144,7 @@ def test_torn_and_strange_lines_are_left_alone_and_new_ones_stay_whole(
     file.parent.mkdir()
     file.write_bytes(torn)
 
-    told = over(file)
+    told = listed_over(file)
 
     written = file.read_bytes()
     assert told.error is None
@@ -173,10 +154,10 @@ def test_torn_and_strange_lines_are_left_alone_and_new_ones_stay_whole(
 
 
 def test_a_record_of_another_dataset_is_not_believed(file: Path) -> None:
-    over(file, Good(LENGTH + 1, [5]))
-    over(file, Harmful(leave, times=0, length=LENGTH))
+    listed_over(file, Good(LENGTH + 1, [5]))
+    listed_over(file, Harmful(leave, times=0, length=LENGTH))
 
-    told = over(file, Good(LENGTH))
+    told = listed_over(file, Good(LENGTH))
 
     assert told.bad == {}
     assert all("left alone" in words for words in told.warned)
@@ -190,13 +171,13 @@ def test_a_record_with_an_index_that_is_none_is_not_believed(index: Any, file: P
     record = {"index": index, "dataset": "Good", "length": LENGTH}
     file.write_text(json.dumps(record) + "\n")
 
-    assert sorted(over(file).bad) == sorted(BAD)
+    assert sorted(listed_over(file).bad) == sorted(BAD)
 
 
 def test_views_of_one_dataset_share_what_is_known_of_it(file: Path) -> None:
-    over(file, Subset(Good(LENGTH, BAD), range(30)))
+    listed_over(file, Subset(Good(LENGTH, BAD), range(30)))
 
-    told = over(file, Subset(Good(LENGTH, BAD), range(10, 60)))
+    told = listed_over(file, Subset(Good(LENGTH, BAD), range(10, 60)))
 
     assert sorted(told.bad) == sorted(BAD)
     assert len(bad_records(file)) == len(BAD)
@@ -210,12 +191,12 @@ def test_each_rank_writes_a_file_of_its_own_and_reads_all(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_rank(0, monkeypatch)
-    over(file, Good(LENGTH, [3]))
+    listed_over(file, Good(LENGTH, [3]))
     as_rank(1, monkeypatch)
-    over(file, Good(LENGTH, [21]))
+    listed_over(file, Good(LENGTH, [21]))
     as_rank(0, monkeypatch)
 
-    told = over(file, Good(LENGTH))
+    told = listed_over(file, Good(LENGTH))
 
     assert [record["index"] for record in bad_records(file)] == [3]
     (other,) = bad_records(file.with_name("bad.rank1.jsonl"))
@@ -228,14 +209,14 @@ def test_any_name_of_a_file_serves_several_ranks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_rank(1, monkeypatch)
-    over(tmp_path / name, Good(LENGTH, [21]))
+    listed_over(tmp_path / name, Good(LENGTH, [21]))
     as_rank(0, monkeypatch)
 
-    assert list(over(tmp_path / name, Good(LENGTH)).bad) == [21]
+    assert list(listed_over(tmp_path / name, Good(LENGTH)).bad) == [21]
 
 
 def test_building_a_loader_makes_no_file_and_a_good_run_neither(file: Path) -> None:
-    over(file, Good(LENGTH))
+    listed_over(file, Good(LENGTH))
 
     assert not file.exists()
 
@@ -247,7 +228,7 @@ def test_long_errors_are_cut_to_a_line(file: Path) -> None:
                 raise OSError("line\n" * 1000)
             return super().__getitem__(index)
 
-    over(file, Long(LENGTH))
+    listed_over(file, Long(LENGTH))
 
     (record,) = bad_records(file)
     assert "\n" not in record["error"]
@@ -259,7 +240,7 @@ def test_names_that_are_no_unicode_are_listed(file: Path) -> None:
         def sample_path(self, index: int) -> str:
             return f"/data/\udcff{index}.jpg"
 
-    told = over(file, Named(LENGTH, [3]))
+    told = listed_over(file, Named(LENGTH, [3]))
 
     assert told.error is None
     assert bad_records(file)[0]["path"] == "/data/\udcff3.jpg"

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_passes import Pass, a_file_below_a_file, go_over
+from bad_sets import BAD, LENGTH, bad_records, listed_over
+from fault_passes import a_file_below_a_file
 from fault_sets import Good, Harmful, leave
 from sample_sets import loader_of
 
 from lightning_fastdata.errors import SampleError, SettingsError
 from lightning_fastdata.loader.quarantine import BadSample, Quarantine
-
-LENGTH = 60
-BAD = (3, 21, 22, 50, 59)
 
 
 @pytest.fixture
@@ -21,28 +19,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "lists" / "bad.jsonl"
 
 
-def over(file: Path, dataset: Any = None, **how: Any) -> Pass:
-    how = {"on_bad_sample": "skip", "max_bad_fraction": 0.2, "quarantine": file} | how
-    return go_over(Good(LENGTH, BAD) if dataset is None else dataset, **how)
-
-
-def records(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def pairs_in(file: Path) -> list[dict[str, Any]]:
-    return records(file.with_name(f"{file.stem}.repeats{file.suffix}"))
-
-
-def bad_records(file: Path) -> list[dict[str, Any]]:
-    return [record for record in records(file) if "index" in record]
-
-
 TOO_MANY: dict[str, Any] = {"max_bad_fraction": 0.05}
 
 
 def test_too_many_bad_samples_set_this_runs_list_aside(file: Path) -> None:
-    told = over(file, num_workers=2, **TOO_MANY)
+    told = listed_over(file, num_workers=2, **TOO_MANY)
 
     aside = file.with_name("bad.refused.jsonl")
     assert type(told.error) is SampleError
@@ -52,22 +33,22 @@ def test_too_many_bad_samples_set_this_runs_list_aside(file: Path) -> None:
 
 
 def test_after_too_many_the_next_run_tries_all_again(file: Path) -> None:
-    over(file, **TOO_MANY)
+    listed_over(file, **TOO_MANY)
 
-    told = over(file, Good(LENGTH), **TOO_MANY)
+    told = listed_over(file, Good(LENGTH), **TOO_MANY)
 
     assert told.warned == []
     assert told.numbers == list(range(LENGTH))
 
 
 def test_too_many_leave_what_earlier_runs_and_other_datasets_have_listed(file: Path) -> None:
-    over(file, Good(LENGTH, [3]))
-    over(file, Harmful(leave, times=0, length=LENGTH))
+    listed_over(file, Good(LENGTH, [3]))
+    listed_over(file, Harmful(leave, times=0, length=LENGTH))
     strange = {"index": 21, "dataset": "Other", "length": LENGTH, "path": None}
     with open(file, "ab") as more:
         more.write(json.dumps(strange).encode() + b"\n\xff half\n")
 
-    told = over(file, **TOO_MANY)
+    told = listed_over(file, **TOO_MANY)
 
     assert type(told.error) is SampleError
     *kept, half = file.read_text(errors="replace").splitlines()
@@ -80,15 +61,15 @@ def test_too_many_are_an_error_also_when_the_file_is_gone(file: Path) -> None:
     def during(number: int) -> None:
         file.unlink(missing_ok=True)
 
-    told = over(file, Good(LENGTH, [0, 5, 9, 14]), during=during, **TOO_MANY)
+    told = listed_over(file, Good(LENGTH, [0, 5, 9, 14]), during=during, **TOO_MANY)
 
     assert type(told.error) is SampleError
 
 
 def test_a_list_of_too_many_is_refused_by_a_run_that_allows_fewer(file: Path) -> None:
-    over(file)
+    listed_over(file)
 
-    told = over(file, **TOO_MANY)
+    told = listed_over(file, **TOO_MANY)
 
     assert type(told.error) is SampleError
     assert told.batches == []

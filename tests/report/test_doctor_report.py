@@ -20,8 +20,8 @@ from lightning_fastdata.report.doctor import (
     doctor_text,
     render_doctor,
     verdict,
-    write_doctor_json,
 )
+from lightning_fastdata.report.files import write_json
 
 REPORT = DoctorReport(
     checks=(
@@ -113,8 +113,8 @@ def test_one_sentence_says_how_it_stands(
 def test_json_has_everything_and_replaces_the_last(tmp_path: Path) -> None:
     path = tmp_path / "new" / "doctor.json"
 
-    write_doctor_json(of_level("ok"), path)
-    write_doctor_json(REPORT, path)
+    write_json(of_level("ok"), path)
+    write_json(REPORT, path)
 
     values = json.loads(path.read_text())
     assert values["schema_version"] == 1

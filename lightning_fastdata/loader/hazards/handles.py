@@ -8,7 +8,7 @@ from typing import Any
 from lightning_fastdata.errors import HazardWarning
 from lightning_fastdata.loader.hazards.kinds import kind_of, known_kind_of
 from lightning_fastdata.loader.hazards.lazily import OPEN_LATE, OPEN_REMEDY
-from lightning_fastdata.loader.hazards.parts import Part, nearest_first, parts_of
+from lightning_fastdata.loader.hazards.parts import Part, nearest_first, parts_at_rest
 
 _NAMED = 4  # handles in a warning: those beyond are mostly the same thing again
 
@@ -73,7 +73,4 @@ def warn_of_handles(handles: Sequence[Handle], *, stacklevel: int = 2) -> None:
 
 def _parts_but_for_insides(value: Any) -> list[Part]:
     """The parts of what is not known; what an open file is made of is its library's business."""
-    try:
-        return [] if known_kind_of(value) is not None else list(parts_of(value))
-    except Exception:  # another thread is changing it
-        return []
+    return [] if known_kind_of(value) is not None else parts_at_rest(value)

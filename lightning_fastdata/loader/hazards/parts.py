@@ -103,6 +103,14 @@ def parts_of(value: Any) -> Iterator[Part]:
     yield from items_of(value)
 
 
+def parts_at_rest(value: Any) -> list[Part]:
+    """The direct parts of a value; none of one that another thread is changing."""
+    try:
+        return list(parts_of(value))
+    except Exception:  # a changed container raises whatever its class likes
+        return []
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Anatomy:
     """Where the instances of a class keep what they hold."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.board import Board
-from lightning_fastdata.loader.ring.last_words import LastWords, is_asked_for
+from lightning_fastdata.loader.ring.last_words import LastWords
 from lightning_fastdata.loader.ring.messages import Chunk, Failure
 from lightning_fastdata.loader.ring.process import fork_into
 from lightning_fastdata.loader.ring.settings import RingSettings
@@ -30,8 +30,6 @@ class Death(NamedTuple):
     """The most memory that it had."""
     stacks: str
     """Its Python stacks, where it crashed or was asked for them."""
-    was_asked: bool
-    """Whether it was ended by the question for its stacks."""
 
 
 class Child:
@@ -105,7 +103,6 @@ class Child:
             status=status,
             peak_bytes=peak_bytes,
             stacks=self._words.read(),
-            was_asked=status is not None and is_asked_for(status),
         )
         self._words.close()
         self.channel.close()
@@ -171,4 +168,4 @@ def _waited(pid: int, within_s: float) -> tuple[int | None, int | None]:
             return status, usage.ru_maxrss * 1024
         if time.monotonic() > deadline_s:  # a dead network file system may hold it for ever
             return None, None
-        time.sleep(0.001)
+        time.sleep(0.001)  # waitpid knows no time limit, and this is over at once as a rule

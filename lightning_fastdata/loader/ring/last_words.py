@@ -50,8 +50,3 @@ def _of_the_user(block: str) -> str:
     ours = next((k for k, line in enumerate(lines) if _OWN_CODE in line), len(lines))
     called = next((k for k, line in enumerate(lines) if line.startswith("  File")), ours)
     return "\n".join(lines[:ours] if called < ours else lines)
-
-
-def is_asked_for(status: int) -> bool:
-    """Whether a worker with this ``waitpid`` status ended because it was asked for its stacks."""
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == _SIGNAL
