@@ -52,7 +52,7 @@ class EngineShelf:
         self._parts = {name: getattr(recipe, name) for name in PARTS}
         self._has_looked = False
         self._idle: list[Engine] = []
-        self._glances: dict[Engine, StateGlance | None] = {}
+        self._glances: dict[Engine | Stream, StateGlance] = {}
         self._lent: list[Engine] = []
         self._idle_streams: list[Stream] = []
         self._lent_streams: list[Stream] = []
@@ -61,10 +61,7 @@ class EngineShelf:
         """Lend an engine with nothing in flight, until ``give_back``."""
         engine = self._idle.pop() if self._idle else self._new_engine(settings)
         _drain(engine)
-        now = self._glance()
-        if self._glances.get(engine, now) != now:
-            engine.close()  # its workers have the dataset as it was before the user changed it
-        self._glances[engine] = now
+        self._renew(engine)
         self._lent.append(engine)
         return engine
 
@@ -88,6 +85,7 @@ class EngineShelf:
             stream = self._idle_streams.pop()
         else:
             stream = self._new_stream(settings, batch_size, drop_last)
+        self._renew(stream)
         self._lent_streams.append(stream)
         return stream
 
@@ -101,9 +99,14 @@ class EngineShelf:
         while self._idle_streams or self._lent_streams:
             (self._idle_streams or self._lent_streams).pop().close()
 
-    def _glance(self) -> StateGlance | None:
-        """How the recipe looks; ``None`` where batches are made of it in this process."""
-        return glance_at(self._parts) if self._plan.num_workers else None
+    def _renew(self, lent: Engine | Stream) -> None:
+        """End workers that have the dataset as it was before the user changed it."""
+        if not self._plan.num_workers:
+            return
+        now = glance_at(self._parts)
+        if self._glances.get(lent, now) != now:
+            lent.close()
+        self._glances[lent] = now
 
     def _warn_of_handles(self, settings: WorkerSettings) -> None:
         """Say what forked workers would share; what is sent to fresh ones has to be pickled."""
