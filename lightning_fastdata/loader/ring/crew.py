@@ -166,8 +166,6 @@ class Crew:
         lost, is_given_up = self._give_back(child, verdict)
         self._tell(
             WorkerDied(
-                worker=child.number,
-                pid=child.pid,
                 words="" if is_given_up else verdict.words,
                 stacks=death.stacks,
                 deaths=self._deaths,

@@ -146,8 +146,6 @@ class BatchDone(NamedTuple):
 class WorkerDied(NamedTuple):
     """A worker ended that was not told to. Its work is done by others."""
 
-    worker: int
-    pid: int
     words: str
     """How it ended and what it was at, for people; empty where its sample's error says it."""
     stacks: str
