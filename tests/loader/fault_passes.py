@@ -5,7 +5,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,10 +128,13 @@ class KillsAWorker:
         self._left, self._random = most, random.Random(5)
 
     def __call__(self, number: int) -> None:
-        workers = nursery().children() if self._left else []
-        if workers:
-            self._left -= 1
-            self._random.choice(workers).kill()
+        if not self._left:
+            return
+        with suppress(psutil.NoSuchProcess):  # it has ended between being seen and being killed
+            workers = nursery().children()
+            if workers:
+                self._random.choice(workers).kill()
+                self._left -= 1
 
 
 def kill_nursery_after(*numbers: int) -> Callable[[int], None]:

@@ -1,6 +1,7 @@
 """A worker may be killed at any instant: nothing is lost, repeated or changed."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -263,12 +264,11 @@ def test_a_resize_while_workers_die_changes_no_bit() -> None:
     loader = loader_of(Good(80), num_workers=2, engine="ring")
     came = []
 
-    with told_of(WorkerWarning):
+    with closing(loader), told_of(WorkerWarning):
         for number, batch in enumerate(loader):
             came.append(plain(batch))
             loader._shelf._lent[0].resize(1 + number % 3)
             kill(number)
-    loader.close()
 
     assert came == undisturbed(Good(80))
 

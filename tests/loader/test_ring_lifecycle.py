@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -197,15 +198,15 @@ def test_a_pool_that_shrinks_in_mid_epoch_has_no_more_workers_than_wanted() -> N
     )
     seen: set[psutil.Process] = set()
 
-    for number, size in enumerate([1, 6, 2, 5, 1, 3, 1]):
-        ring.resize(size)
-        for place in range(20):
-            ring.submit(of_four(20 * number + place))
-        assert [ring.next().data.tolist() for _ in range(20)] == [[0, 1, 2, 3]] * 20
-        nursery = next(child for child in psutil.Process().children() if child.children())
-        assert len(left_above(size, nursery)) == size
-        seen |= set(nursery.children())
-    ring.close()
+    with closing(ring):
+        for number, size in enumerate([1, 6, 2, 5, 1, 3, 1]):
+            ring.resize(size)
+            for place in range(20):
+                ring.submit(of_four(20 * number + place))
+            assert [ring.next().data.tolist() for _ in range(20)] == [[0, 1, 2, 3]] * 20
+            nursery = next(child for child in psutil.Process().children() if child.children())
+            assert len(left_above(size, nursery)) == size
+            seen |= set(nursery.children())
 
     assert len(seen) > 6
     assert not [worker for worker in seen if worker.is_running()]
