@@ -1,5 +1,15 @@
 """Where training waits for data: a trace becomes a summary. Pure functions."""
 
+from lightning_fastdata.stalls.detail import DepthPoint, LaneSpan, RunDetail, TimelineBucket
+from lightning_fastdata.stalls.figures import (
+    EpochFigures,
+    LineShare,
+    RankFigures,
+    RunFacts,
+    SlowSample,
+    WorkerFigures,
+)
+from lightning_fastdata.stalls.finding import Cause, Finding, FollowedAdvice, SettingChange
 from lightning_fastdata.stalls.level import StallLevel, StallThresholds, stall_level
 from lightning_fastdata.stalls.summary import (
     SCHEMA_VERSION,
@@ -9,9 +19,23 @@ from lightning_fastdata.stalls.summary import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Cause",
+    "DepthPoint",
+    "EpochFigures",
+    "Finding",
+    "FollowedAdvice",
+    "LaneSpan",
+    "LineShare",
+    "RankFigures",
+    "RunDetail",
+    "RunFacts",
+    "SettingChange",
+    "SlowSample",
     "StallLevel",
     "StallSummary",
     "StallThresholds",
+    "TimelineBucket",
+    "WorkerFigures",
     "stall_level",
     "summarise",
 ]

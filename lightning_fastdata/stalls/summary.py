@@ -2,9 +2,20 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 
+from lightning_fastdata.stalls.detail import RunDetail
+from lightning_fastdata.stalls.figures import (
+    EpochFigures,
+    LineShare,
+    RankFigures,
+    RunFacts,
+    SlowSample,
+    WorkerFigures,
+)
+from lightning_fastdata.stalls.finding import Finding, FollowedAdvice
 from lightning_fastdata.trace import (
     WARMUP_STEPS,
     Clock,
@@ -14,7 +25,7 @@ from lightning_fastdata.trace import (
     WaitHistogram,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the JSON form. Raised when a field changes its meaning or goes away."""
 
 
@@ -67,6 +78,37 @@ class StallSummary:
     """Kind of device that trained, such as ``cuda`` or ``cpu``."""
     samples_per_s: float | None
     """Samples this process trained a second of ``wall_ns``. High is fast. ``None``: not known."""
+    checkpoint_ns: int = 0
+    """The part of ``other_host_ns`` in which checkpoints were saved. High: save more rarely."""
+    logging_ns: int = 0
+    """The part of ``other_host_ns`` that loggers took. High: log more rarely, or elsewhere."""
+    drained_fraction: float | None = None
+    """Share of steps (0 to 1) at which the device had nothing left to do when the loop asked for
+    the next batch. Near 1 with short waits: the loop itself waits for the device each step.
+    ``None`` where the device is not watched."""
+    worker_stage_fractions: Mapping[str, float] = field(default_factory=dict)
+    """Share of the workers' time (0 to 1) by what they did: named stages, collating, the rest as
+    ``samples``. High: that is what a cheaper step would save."""
+    workers: WorkerFigures | None = None
+    """What the loader's workers did; ``None`` where they could not be watched."""
+    worker_lines: tuple[LineShare, ...] = ()
+    """Lines of the dataset's code that took most of the workers' time."""
+    host_lines: tuple[LineShare, ...] = ()
+    """Lines outside forward and backward that took most of the training process's time."""
+    slow_samples: tuple[SlowSample, ...] = ()
+    """The slowest samples, the slowest first."""
+    findings: tuple[Finding, ...] = ()
+    """What to change, the most costly first. Empty: nothing was found."""
+    followed: tuple[FollowedAdvice, ...] = ()
+    """Advice of the earlier run in the same folder that this run followed."""
+    epochs: tuple[EpochFigures, ...] = ()
+    """The newest epochs one by one. A first one that is slow alone: the data was cold."""
+    ranks: tuple[RankFigures, ...] = ()
+    """Each process of a run of several; empty for one."""
+    run: RunFacts | None = None
+    """How the run was set up, and where it ran."""
+    detail: RunDetail = field(default_factory=RunDetail)
+    """What pictures are drawn from."""
     bad_samples: tuple[str, ...] = ()
     """Samples of the run's datasets that could not be made, each with its error. Many: look at the
     storage, or at how the files were written."""
@@ -79,9 +121,9 @@ class StallSummary:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th style='text-align:left'>{field.name}</th>"
-            f"<td>{escape(_shown(getattr(self, field.name)))}</td></tr>"
-            for field in fields(self)
+            f"<tr><th style='text-align:left'>{entry.name}</th>"
+            f"<td>{escape(_shown(getattr(self, entry.name)))}</td></tr>"
+            for entry in fields(self)
         )
         return f"<table><caption>StallSummary</caption>{rows}</table>"
 
@@ -101,7 +143,12 @@ def summarise(trace: StallTrace) -> StallSummary:
         hidden_wait_ns=_hidden_wait_ns(trace, totals),
         transfer_ns=totals.parts_ns[Part.TRANSFER],
         compute_ns=totals.parts_ns[Part.COMPUTE],
-        other_host_ns=totals.parts_ns[Part.OTHER],
+        other_host_ns=sum(
+            totals.parts_ns[part] for part in (Part.OTHER, Part.CHECKPOINT, Part.LOGGING)
+        ),
+        checkpoint_ns=totals.parts_ns[Part.CHECKPOINT],
+        logging_ns=totals.parts_ns[Part.LOGGING],
+        drained_fraction=totals.drained / totals.looked_at if totals.looked_at else None,
         validation_ns=totals.parts_ns[Part.VALIDATION],
         first_batch_ns=trace.first_batch_ns,
         epoch_start_ns=tuple(trace.epoch_start_ns),
@@ -129,6 +176,8 @@ def _steady_totals(trace: StallTrace) -> StepTotals:
         parts_ns=[sum(pair) for pair in zip(warmup.parts_ns, steady.parts_ns, strict=True)],
         hidden_wait_ns=warmup.hidden_wait_ns + steady.hidden_wait_ns,
         waits=WaitHistogram(),
+        looked_at=warmup.looked_at + steady.looked_at,
+        drained=warmup.drained + steady.drained,
     )
     if warmup.samples is None or steady.samples is None:
         both.samples = None

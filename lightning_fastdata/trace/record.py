@@ -1,14 +1,11 @@
 """The numbers of one run: exact running sums, in memory that does not grow with the run."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
 WARMUP_STEPS = 20
 """Steps kept apart at the start: compilation, allocator, autotuning (SPDL leaves out 20)."""
-MAX_EPOCHS = 256
-"""Epochs whose first-batch times are kept, the newest (guess: more than anyone reads)."""
 _KEPT_BITS = 8
 """Leading bits of a wait that the histogram keeps: quantiles are within 0.4 % of the true wait."""
 
@@ -23,6 +20,8 @@ class Part(IntEnum):
     COMPUTE = 2
     OTHER = 3
     VALIDATION = 4
+    CHECKPOINT = 5
+    LOGGING = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +34,13 @@ class StepTimes:
     """How long the training process was held by the loader, on the host clock."""
     samples: int | None
     """Samples in the batch; ``None`` where that cannot be known."""
+    spans: tuple[tuple[Part, int, int], ...] = ()
+    """What the host did, in order: part, beginning, end, on the host's clock."""
+    device_spans_ns: tuple[int, ...] = ()
+    """How long each span took on the device's clock; empty where the device has none."""
+    was_drained: bool | None = None
+    """Whether the device had done all its work when the loop asked for the batch, so that all of
+    the wait is exposed; ``None`` where it was not looked at."""
 
 
 class WaitHistogram:
@@ -71,6 +77,10 @@ class StepTotals:
     samples: int | None = 0
     """``None`` as soon as one step did not know its samples."""
     waits: WaitHistogram = field(default_factory=WaitHistogram)
+    looked_at: int = 0
+    """Steps at whose fetch the device was asked whether it had drained."""
+    drained: int = 0
+    """How many of them found it drained. Nearly all: something makes the host wait each step."""
 
     def add(self, step: StepTimes) -> None:
         """Add one step."""
@@ -82,6 +92,23 @@ class StepTotals:
         if self.samples is not None:
             self.samples = None if step.samples is None else self.samples + step.samples
         self.waits.add(step.host_wait_ns)
+        if step.was_drained is not None:
+            self.looked_at += 1
+            self.drained += step.was_drained
+
+
+@dataclass(kw_only=True, slots=True)
+class EpochTotals:
+    """One epoch, without its first step."""
+
+    epoch: int
+    """Counted from 0 in this run."""
+    steps: int = 0
+    wall_ns: int = 0
+    """Validation left out."""
+    stall_ns: int = 0
+    start_ns: int | None = None
+    """To its first batch; of the first epoch with the making of the loader."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -92,31 +119,4 @@ class StallWindow:
     stall_ns: int = 0
     wall_ns: int = 0
     """Validation left out."""
-
-
-class StallTrace:
-    """Everything that was recorded of one run, in bounded memory."""
-
-    def __init__(self, *, clock: Clock, device_type: str) -> None:
-        self.clock: Clock = clock
-        self.device_type = device_type
-        self.steps_seen = 0
-        self.warmup = StepTotals()
-        self.steady = StepTotals()
-        self._window = StallWindow()
-        self.first_batch_ns: int | None = None
-        self.epoch_start_ns: deque[int] = deque(maxlen=MAX_EPOCHS)
-        self.problem: str | None = None
-
-    def add(self, step: StepTimes) -> None:
-        """Record one step that is not the first of its epoch."""
-        (self.warmup if self.warmup.steps < WARMUP_STEPS else self.steady).add(step)
-        window = self._window
-        window.steps += 1
-        window.stall_ns += step.parts_ns[Part.WAIT]
-        window.wall_ns += sum(step.parts_ns) - step.parts_ns[Part.VALIDATION]
-
-    def take_window(self) -> StallWindow:
-        """Return the steps recorded since the last call."""
-        window, self._window = self._window, StallWindow()
-        return window
+    host_wait_ns: int = 0

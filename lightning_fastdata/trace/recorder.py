@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lightning_fastdata.trace.events import Events
-from lightning_fastdata.trace.record import Part, StallTrace, StepTimes
+from lightning_fastdata.trace.record import Part, StepTimes
+from lightning_fastdata.trace.stall_trace import StallTrace
 
 MAX_UNREAD_STEPS = 64
 """Steps whose device events may be unread at once; beyond it a step is left out, and counted."""

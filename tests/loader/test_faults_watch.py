@@ -7,8 +7,8 @@ from typing import Any
 from lightning_fastdata.loader.make import NO_ROW
 from lightning_fastdata.loader.ring.messages import Chunk
 from lightning_fastdata.loader.ring.settings import RingSettings
-from lightning_fastdata.loader.ring.times import ChunkTimes
 from lightning_fastdata.loader.ring.watch import Watch
+from lightning_fastdata.trace.work import ChunkTimes
 
 LIMIT_S = 10.0
 

@@ -12,10 +12,10 @@ from lightning_fastdata.loader.ring.inquest import Verdict, verdict_on
 from lightning_fastdata.loader.ring.jobs import TOO_MUCH_BLAME, Jobs
 from lightning_fastdata.loader.ring.messages import Chunk, Deadlocked, GaveUp, WorkerDied
 from lightning_fastdata.loader.ring.settings import RingSettings
-from lightning_fastdata.loader.ring.times import ChunkTimes
 from lightning_fastdata.loader.ring.watch import Watch
 from lightning_fastdata.loader.ring.wire import wait_for_ends
 from lightning_fastdata.machine.oom import count_oom_kills
+from lightning_fastdata.trace.work import ChunkTimes
 
 GRACE_S = 1.0  # for a worker to finish its sample when all ends; then it is killed
 STACKS_WITHIN_S = 0.5  # guess: writing them takes a millisecond; a process that waits for a device

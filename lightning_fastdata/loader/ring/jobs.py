@@ -19,7 +19,8 @@ from lightning_fastdata.loader.ring.messages import (
     Result,
 )
 from lightning_fastdata.loader.ring.rows import WrittenRows
-from lightning_fastdata.loader.ring.times import NO_TIMES, ChunkTimes
+from lightning_fastdata.loader.ring.times import NO_TIMES
+from lightning_fastdata.trace.work import ChunkTimes
 
 LEAST_CHUNK_NS = 2_000_000  # of work in a chunk: handing it out and back takes about 0.1 ms
 FIRST_CUTS = 4  # of each worker's fair share, until it is known what a sample costs

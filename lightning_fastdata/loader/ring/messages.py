@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from lightning_fastdata.loader.ring.arena import PackedTree
 from lightning_fastdata.loader.ring.rows import WrittenRows
-from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.trace.work import ChunkTimes
 
 SEED_BYTES = 8  # of one sample; an index takes as much
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_fastdata.loader.ring.messages import BadRow, Failure
-from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.trace.work import ChunkTimes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

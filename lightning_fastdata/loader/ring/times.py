@@ -2,30 +2,10 @@
 
 import resource
 import time
-from typing import NamedTuple
+
+from lightning_fastdata.trace.work import ChunkTimes
 
 BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
-
-
-class ChunkTimes(NamedTuple):
-    """Where the time of one chunk went: some samples of one batch, made by one worker.
-
-    Moments are ``time.perf_counter_ns``, which all processes of a machine share on Linux.
-    """
-
-    worker: int
-    """The worker's number."""
-    samples: int
-    began_ns: int
-    """When the worker took the chunk up."""
-    ended_ns: int
-    """When it lay in the slot. Much later than ``began_ns`` and little CPU time: it waited."""
-    cpu_ns: int
-    """CPU time in between. As much as the wall time: the samples are bound by the core."""
-    page_faults: int
-    """Pages that had to be provided; high at a slot's first use only."""
-    read_bytes: int
-    """Read from storage, not from the page cache."""
 
 
 NO_TIMES = ChunkTimes(
@@ -52,6 +32,7 @@ class Stopwatch:
             began_ns=self._began_ns,
             ended_ns=ended_ns,
             cpu_ns=cpu_ns - self._cpu_ns,
-            page_faults=after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt,
+            page_faults=after.ru_minflt - before.ru_minflt,
             read_bytes=(after.ru_inblock - before.ru_inblock) * BLOCK_BYTES,
+            major_faults=after.ru_majflt - before.ru_majflt,
         )

@@ -6,7 +6,7 @@ from lightning_fastdata.loader.make import NO_ROW
 from lightning_fastdata.loader.ring.child import Child, state_of, used_by
 from lightning_fastdata.loader.ring.messages import SEED_BYTES
 from lightning_fastdata.loader.ring.settings import RingSettings
-from lightning_fastdata.loader.ring.times import ChunkTimes
+from lightning_fastdata.trace.work import ChunkTimes
 
 LOOK_S = 0.5  # between two looks: a stuck worker is found at most so much after its limit
 _UNWATCHED_S = 1.0

@@ -1,0 +1,190 @@
+"""What loaders did, as numbers: where the time of each chunk and each batch went.
+
+Moments are ``time.perf_counter_ns``, which all processes of a machine share on Linux.
+"""
+
+import heapq
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+from lightning_fastdata.trace.record import WaitHistogram
+
+FIRST_BATCHES, RECENT_BATCHES = 64, 2048  # guess: the start, and what fits into a replay and a page
+SLOWEST_KEPT = 20
+LINES_KEPT = 2048  # guess: far more lines than any dataset runs through
+
+
+class Line(NamedTuple):
+    """A place in somebody's code."""
+
+    file: str
+    line: int
+    function: str
+
+
+class ChunkTimes(NamedTuple):
+    """Where the time of one chunk went: some samples of one batch, made by one worker."""
+
+    worker: int | None
+    """The worker's number; ``None`` is the training process itself."""
+    samples: int
+    began_ns: int
+    """When the worker took the chunk up."""
+    ended_ns: int
+    """When it lay in the slot. Much later than ``began_ns`` and little CPU time: it waited."""
+    cpu_ns: int
+    """CPU time in between. As much as the wall time: the samples are bound by the core."""
+    page_faults: int
+    """Pages that had to be provided without reading; high at a slot's first use only."""
+    read_bytes: int
+    """Read from storage, not from the page cache."""
+    first_row: int = 0
+    """The place in its batch of the first sample."""
+    major_faults: int = 0
+    """Pages of mapped files that had to be read from storage. High: a cold memory map."""
+    cached_bytes: int | None = None
+    """Read by system calls, but out of the page cache; ``None`` where the kernel does not say."""
+    core_wait_ns: int | None = None
+    """Time ready to run without a free core. High: too many processes for the cores. ``None`` where
+    the kernel does not say."""
+    collate_ns: int = 0
+    """Putting samples together, where that is a step of its own. High: a costly ``collate_fn``."""
+    transform_ns: int = 0
+    """``batch_transform``. High: it belongs on the device."""
+    stages_ns: tuple[tuple[str, int], ...] = ()
+    """Time in each named ``stage`` of the dataset's code."""
+    slowest: tuple[tuple[int, Any, int], ...] = ()
+    """Its slowest samples, at most three: row in the batch, index or key, nanoseconds."""
+    lines: tuple[tuple[Line, int], ...] = ()
+    """How often a look at the worker's stack found it at a line of the user's code."""
+    looks: int = 0
+    """How often its stack was looked at in all."""
+
+
+class BatchTimes(NamedTuple):
+    """The way of one batch through a loader."""
+
+    number: int
+    """Its place in its pass."""
+    asked_ns: int
+    """When the loader asked its engine for it."""
+    sent_ns: int | None
+    """When it went to the workers. Later than ``asked_ns``: no slot was free. ``None``: no workers,
+    or not known."""
+    arrived_ns: int | None
+    """When it was ready for the training process; ``None`` where it is not known."""
+    wanted_ns: int
+    """When the loop wanted it."""
+    taken_ns: int
+    """When the loop had it."""
+    size_bytes: int | None
+    """Of its tensors; ``None`` where it was not counted."""
+    chunks: tuple[ChunkTimes, ...]
+    """What the workers did for it; empty where the engine does not know."""
+
+
+@dataclass(kw_only=True, slots=True)
+class WorkTotals:
+    """Running sums over all batches of a loader: the same size however long the run."""
+
+    batches: int = 0
+    samples: int = 0
+    chunks: int = 0
+    busy_ns: int = 0
+    """Workers' time on chunks, all workers together."""
+    cpu_ns: int = 0
+    core_wait_ns: int | None = 0
+    """``None`` as soon as one chunk did not know."""
+    collate_ns: int = 0
+    transform_ns: int = 0
+    page_faults: int = 0
+    major_faults: int = 0
+    read_bytes: int = 0
+    cached_bytes: int | None = 0
+    stages_ns: Counter[str] = field(default_factory=Counter)
+    lines: Counter[Line] = field(default_factory=Counter)
+    looks: int = 0
+    slot_wait_ns: int = 0
+    """Time that batches waited for a free slot."""
+    transit_ns: int = 0
+    """From the end of a batch's last chunk to the loop's process having it."""
+    samples_ns: WaitHistogram = field(default_factory=WaitHistogram)
+    """The mean time of a sample, one count a chunk."""
+
+    def add(self, batch: BatchTimes) -> None:
+        """Add one batch."""
+        self.batches += 1
+        if batch.sent_ns is not None:
+            self.slot_wait_ns += batch.sent_ns - batch.asked_ns
+        if batch.chunks and batch.arrived_ns is not None:
+            made_ns = max(chunk.ended_ns for chunk in batch.chunks)
+            self.transit_ns += max(0, batch.arrived_ns - made_ns)
+        for chunk in batch.chunks:
+            self._add_chunk(chunk)
+
+    def _add_chunk(self, chunk: ChunkTimes) -> None:
+        self.chunks += 1
+        self.samples += chunk.samples
+        self.busy_ns += chunk.ended_ns - chunk.began_ns
+        self.cpu_ns += chunk.cpu_ns
+        self.collate_ns += chunk.collate_ns
+        self.transform_ns += chunk.transform_ns
+        self.page_faults += chunk.page_faults
+        self.major_faults += chunk.major_faults
+        self.read_bytes += chunk.read_bytes
+        self.cached_bytes = _sum(self.cached_bytes, chunk.cached_bytes)
+        self.core_wait_ns = _sum(self.core_wait_ns, chunk.core_wait_ns)
+        for name, stage_ns in chunk.stages_ns:
+            self.stages_ns[name] += stage_ns
+        self.looks += chunk.looks
+        for line, looks in chunk.lines:
+            if line in self.lines or len(self.lines) < LINES_KEPT:
+                self.lines[line] += looks
+        if chunk.samples:
+            self.samples_ns.add((chunk.ended_ns - chunk.began_ns) // chunk.samples)
+
+
+class WorkTrace:
+    """Everything that was recorded of one loader, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.totals = WorkTotals()
+        self.first: list[BatchTimes] = []
+        """The run's first batches."""
+        self.recent: deque[BatchTimes] = deque(maxlen=RECENT_BATCHES)
+        """The newest batches, the first ones among them while the run is short."""
+        self._slowest: list[tuple[int, int, Any]] = []
+        self._tie = count()  # keys of samples need not compare
+
+    def add(self, batch: BatchTimes) -> None:
+        """Record one batch that the loop has got."""
+        if len(self.first) < FIRST_BATCHES:
+            self.first.append(batch)
+        self.recent.append(batch)
+        self.totals.add(batch)
+        for chunk in batch.chunks:
+            for _, key, sample_ns in chunk.slowest:
+                if len(self._slowest) < SLOWEST_KEPT:
+                    heapq.heappush(self._slowest, (sample_ns, next(self._tie), key))
+                elif sample_ns > self._slowest[0][0]:
+                    heapq.heapreplace(self._slowest, (sample_ns, next(self._tie), key))
+
+    def slowest(self) -> list[tuple[Any, int]]:
+        """The slowest samples of the run as index or key and nanoseconds, the slowest first.
+
+        A sample that was slow several times is there once, with its longest time.
+        """
+        longest: dict[Any, int] = {}
+        names: dict[Any, Any] = {}
+        for sample_ns, _, key in self._slowest:
+            name = repr(key)
+            names[name] = key
+            longest[name] = max(sample_ns, longest.get(name, 0))
+        ranked = sorted(longest.items(), key=lambda entry: -entry[1])
+        return [(names[name], sample_ns) for name, sample_ns in ranked]
+
+
+def _sum(total: int | None, more: int | None) -> int | None:
+    return None if total is None or more is None else total + more
