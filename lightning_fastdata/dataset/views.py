@@ -98,3 +98,12 @@ def resolve_indices(dataset: Any, indices: Int64s) -> Int64s:
         else:
             return indices
         dataset = dataset.dataset
+
+
+def announce_epoch(dataset: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of the dataset, and of those it is a part of, where they have it."""
+    while dataset is not None:
+        set_epoch = getattr(dataset, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+        dataset = getattr(dataset, "dataset", None)

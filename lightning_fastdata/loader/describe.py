@@ -59,3 +59,11 @@ def _spec(sample: Any) -> str:
     if isinstance(sample, (list, tuple)):
         return "(" + ", ".join(_spec(value) for value in sample) + ")"
     return type(sample).__name__
+
+
+def add_note(error: Exception, note: str) -> None:
+    """Add a sentence to an error, whose type and traceback stay as they are."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # Python 3.10 prints no notes; a ring's worker does it instead
+        error.__dict__.setdefault("__notes__", []).append(note)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lightning_fastdata.order import EpochKey, UInt64s
+from lightning_fastdata.trace.work import ChunkTimes
 
 
 class Change(NamedTuple):
@@ -110,8 +111,10 @@ class HostBatch:
 
     request: Request
     data: Any
-    times: Sequence[Any] = ()
+    times: Sequence[ChunkTimes] = ()
     """Where the time of each part of it went, where the engine knows."""
+    sent_ns: int | None = None
+    """When it was asked of the workers, by ``time.perf_counter_ns``; ``None`` without them."""
     arrived_ns: int | None = None
     """When its last part was there, by ``time.perf_counter_ns``; ``None`` where it is not known."""
 
@@ -131,6 +134,9 @@ class Consumer(Protocol):
 
 class Engine(Protocol):
     """Makes the requested batches, in order. One engine serves one pass at a time."""
+
+    watched: bool
+    """Whether what is asked for from now on is measured closely."""
 
     @property
     def depth(self) -> int:
@@ -153,8 +159,21 @@ class Engine(Protocol):
         """Stop every worker and forget what was asked for. May be called twice."""
 
 
+class StreamTimes(NamedTuple):
+    """The way of one batch of a stream."""
+
+    asked_ns: int
+    arrived_ns: int
+    times: Sequence[ChunkTimes]
+
+
 class Stream(Protocol):
     """Makes the batches of an ``IterableDataset``; serves one pass at a time."""
+
+    watched: bool
+    """Whether what is asked for from now on is measured closely."""
+    latest: StreamTimes | None
+    """How the batch that was given last came about; ``None`` where it is not known."""
 
     def batches(self, epoch: int, seed: int) -> Iterator[Any]:
         """Go over the stream once; ``seed`` is of the generators that its workers start with."""

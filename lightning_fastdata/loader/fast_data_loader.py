@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_fastdata.loader.check import check_loader
-from lightning_fastdata.loader.engine import NOTHING, Consumer, HostBatch
+from lightning_fastdata.loader.engine import NOTHING, Consumer
 from lightning_fastdata.loader.make import recipe_of
 from lightning_fastdata.loader.measure import measure_and_choose
 from lightning_fastdata.loader.mend import OnBadSample, mender_of
+from lightning_fastdata.loader.observed import observed, observed_stream
 from lightning_fastdata.loader.pace import Pace
 from lightning_fastdata.loader.position import Progress
 from lightning_fastdata.loader.quarantine import BadSample
@@ -30,6 +31,7 @@ from lightning_fastdata.loader.shelf import Ending, EngineShelf
 from lightning_fastdata.loader.torch_engine import worker_settings_of
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import EngineName, LoaderPlan
+from lightning_fastdata.trace.work import WorkTrace
 from lightning_fastdata.tuning.choose import Wishes
 
 
@@ -167,6 +169,7 @@ class FastDataLoader(DataLoader[Any]):
         self.sample_timeout_s, self.quarantine = sample_timeout_s, quarantine
         self.plan, self.consumer, self.deliver = plan, consumer, deliver
         self.pace = Pace()  # how long the loop keeps a batch
+        self._work: WorkTrace | None = None
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
         self._shelf = EngineShelf(recipe, plan, self._mender)
@@ -221,6 +224,10 @@ class FastDataLoader(DataLoader[Any]):
         """All samples that are known to be bad, those of earlier runs first."""
         return [] if self._mender is None else self._mender.bad_samples()
 
+    def observe(self, work: WorkTrace | None) -> None:
+        """Note the way of each batch of later passes in ``work``; ``None`` ends it."""
+        self._work = work
+
     def close(self) -> None:
         """Stop all workers; the next pass starts new ones."""
         if self._shelf is not None:
@@ -229,8 +236,9 @@ class FastDataLoader(DataLoader[Any]):
     def _map_pass(self) -> Iterator[Any]:
         assert self._mender is not None
         course = self._progress.begin(self._next_epoch(), self._new_seed)
-        engine = self._shelf.take(worker_settings_of(self))
-        with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, engine)):
+        lent = self._shelf.take(worker_settings_of(self))
+        engine = observed(lent, self._work)
+        with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, lent)):
             requests, replicas = requests_from(self, course.position), replicas_of(self.sampler)
             while True:
                 for request in islice(requests, engine.depth - engine.in_flight):
@@ -242,14 +250,9 @@ class FastDataLoader(DataLoader[Any]):
                 self._progress.advance(course, arrived[0].request.positions * replicas)
                 self._mender.note(arrived[0].request)
                 if arrived[0].data is not NOTHING:
-                    yield self._handed_over(arrived.pop())
+                    yield self._delivered(arrived[0].data, arrived.pop().request.batch_seed)
                     self.pace.ask()
             course.finish()
-
-    def _handed_over(self, batch: HostBatch) -> Any:
-        data = self._delivered(batch.data, batch.request.batch_seed)
-        self.pace.give()
-        return data
 
     def _stream_pass(self) -> Iterator[Any]:
         course = self._progress.begin(self._next_epoch(), self._new_seed)
@@ -258,7 +261,7 @@ class FastDataLoader(DataLoader[Any]):
         settings = replace(worker_settings_of(self), seed=seed)
         stream = self._shelf.take_stream(settings, self.batch_size, self.drop_last)
         with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, stream)):
-            batches = stream.batches(position.epoch, seed)
+            batches = observed_stream(stream, position.epoch, seed, self._work)
             for _ in islice(batches, position.batches):
                 pass  # a resumed stream is replayed up to its position
             for number, data in enumerate(batches, position.batches):
@@ -267,7 +270,9 @@ class FastDataLoader(DataLoader[Any]):
             course.finish()
 
     def _delivered(self, data: Any, batch_seed: int) -> Any:
-        return data if self.deliver is None else self.deliver(data, batch_seed)
+        data = data if self.deliver is None else self.deliver(data, batch_seed)
+        self.pace.give()
+        return data
 
     def _next_epoch(self) -> int:
         chosen, self._chosen_epoch = self._chosen_epoch, None
@@ -278,9 +283,8 @@ class FastDataLoader(DataLoader[Any]):
         return self._progress.next_epoch() if chosen is None else chosen
 
     def _new_seed(self) -> int:
-        if self.generator is None:
-            return self.seed
-        return int(torch.randint(2**62, (), generator=self.generator))
+        own = self.generator
+        return self.seed if own is None else int(torch.randint(2**62, (), generator=own))
 
     @property
     def _iterator(self) -> None:

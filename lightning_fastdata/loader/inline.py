@@ -9,6 +9,7 @@ from lightning_fastdata.loader.buffers import BufferPool, allocate_pinned, can_p
 from lightning_fastdata.loader.engine import NOTHING, HostBatch, Request
 from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe
 from lightning_fastdata.loader.mend import Mender
+from lightning_fastdata.loader.stopwatch import Stopwatch
 
 
 class InlineEngine:
@@ -28,6 +29,8 @@ class InlineEngine:
             recipe, allocate, restore_generators=True, finds_all_bad=not mender.raises
         )
         self._asked: deque[Request] = deque()
+        self.watched = False
+        self._stopwatch = Stopwatch(None)
 
     @property
     def depth(self) -> int:
@@ -45,10 +48,30 @@ class InlineEngine:
 
     def next(self) -> HostBatch:
         """Make the oldest batch asked for."""
+        if self.watched:
+            return self._next_watched()
         request, data = self._made(self._asked.popleft())
-        if self._pin_memory:
-            data = pin_tensors(data)  # type: ignore[no-untyped-call]  # torch left it untyped
-        return HostBatch(request=request, data=data)
+        return HostBatch(request=request, data=self._pinned(data))
+
+    def _next_watched(self) -> HostBatch:
+        maker, stopwatch = self._maker, self._stopwatch
+        before = maker.watch, maker.enter
+        maker.watch, maker.enter = stopwatch.sample, stopwatch.enter
+        stopwatch.begin(closely=True)
+        try:
+            request, data = self._made(self._asked.popleft())
+            stopwatch.enter("pack")
+            data = self._pinned(data)
+        finally:
+            maker.watch, maker.enter = before
+        keys = request.keys
+        times = stopwatch.stop(samples=len(request.seeds), key_of=lambda row: keys[row])
+        return HostBatch(request=request, data=data, times=(times,), arrived_ns=times.ended_ns)
+
+    def _pinned(self, data: Any) -> Any:
+        if not self._pin_memory:
+            return data
+        return pin_tensors(data)  # type: ignore[no-untyped-call]  # torch left it untyped
 
     def _made(self, request: Request) -> tuple[Request, Any]:
         while not request.is_void:

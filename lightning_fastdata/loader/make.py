@@ -10,9 +10,9 @@ import numpy as np
 from torch.utils.data import default_collate, default_convert
 
 from lightning_fastdata.dataset.gather import Allocate, can_gather, gather_rows
-from lightning_fastdata.dataset.views import base_of, resolve_indices
+from lightning_fastdata.dataset.views import announce_epoch, base_of, resolve_indices
 from lightning_fastdata.errors import BatchShapeError
-from lightning_fastdata.loader.describe import misfit_of, path_of, unknown_type
+from lightning_fastdata.loader.describe import add_note, misfit_of, path_of, unknown_type
 from lightning_fastdata.loader.engine import Request, plain_indices
 from lightning_fastdata.loader.randomness import SeededDraws
 
@@ -78,6 +78,10 @@ def _nobody_watches(row: int) -> None:
     pass
 
 
+def nobody_minds(step: str) -> None:
+    """Take no note of what is done with the samples of a batch."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it says that this process gets no more memory; torch has no class for that."""
     return isinstance(error, MemoryError) or (
@@ -124,7 +128,10 @@ class BatchMaker:
         maker: str = "",
     ) -> None:
         self._recipe, self._allocate, self._stack = recipe, allocate, stack
-        self._watch, self._finds_all_bad, self._maker = watch, finds_all_bad, maker
+        self._finds_all_bad, self._maker = finds_all_bad, maker
+        self.watch: Callable[[int], object] = watch
+        self.enter: Callable[[str], object] = nobody_minds
+        """Called with ``collate`` and ``transform`` before each of the two is done."""
         self._draws = SeededDraws(restore=restore_generators)
         self._base = base_of(recipe.dataset)
         self._gathers = is_gather(recipe)
@@ -167,8 +174,12 @@ class BatchMaker:
     def finish(self, samples: Any) -> Any:
         """Collate and transform samples that are there already, without seeding anything."""
         recipe = self._recipe
+        self.enter("collate")
         batch = self._put_together(samples) if recipe.batched else recipe.collate_fn(samples)
-        return batch if recipe.batch_transform is None else recipe.batch_transform(batch)
+        if recipe.batch_transform is None:
+            return batch
+        self.enter("transform")
+        return recipe.batch_transform(batch)
 
     def _enter(self, epoch: int) -> None:
         if epoch != self._epoch:
@@ -178,6 +189,7 @@ class BatchMaker:
     def _transformed(self, batch: Any, request: Request) -> Any:
         if self._recipe.batch_transform is None:
             return batch
+        self.enter("transform")
         self._draws.seed(request.batch_seed ^ _TRANSFORM_TURN)
         return self._recipe.batch_transform(batch)
 
@@ -189,7 +201,8 @@ class BatchMaker:
         if not recipe.batched:
             return recipe.collate_fn(self._single_sample(request))
         samples = self._samples(request)
-        self._watch(NO_ROW)
+        self.watch(NO_ROW)
+        self.enter("collate")
         self._draws.seed(request.batch_seed ^ _COLLATE_TURN)
         try:
             return self._put_together(samples)
@@ -210,7 +223,7 @@ class BatchMaker:
         return recipe.collate_fn(samples)
 
     def _single_sample(self, request: Request) -> Any:
-        self._watch(0)
+        self.watch(0)
         self._draws.seed(int(request.seeds[0]))
         try:
             return self._recipe.dataset[request.indices]
@@ -224,7 +237,7 @@ class BatchMaker:
         if not self._reads_whole:
             return list(self._each_sample(request))
         dataset, indices = self._source(request.indices)
-        self._watch(NO_ROW)
+        self.watch(NO_ROW)
         self._draws.seed(request.batch_seed)
         try:
             return dataset.__getitems__(indices)
@@ -237,7 +250,7 @@ class BatchMaker:
         """Ask for one sample at a time, after asking for all of them failed."""
         bad: list[tuple[int, Exception]] = []
         for row, index in enumerate(indices):
-            self._watch(row)
+            self.watch(row)
             try:
                 dataset.__getitems__([index])
             except Exception as error:
@@ -251,7 +264,7 @@ class BatchMaker:
     def _each_sample(self, request: Request) -> Iterator[Any]:
         dataset, indices = self._source(request.indices)
         bad: list[tuple[int, Exception]] = []
-        watch, seed_draws = self._watch, self._draws.seed
+        watch, seed_draws = self.watch, self._draws.seed
         for row, (index, seed) in enumerate(zip(indices, request.seeds.tolist(), strict=True)):
             watch(row)
             seed_draws(seed)
@@ -280,20 +293,3 @@ class BatchMaker:
         if not isinstance(indices, np.ndarray):
             return self._recipe.dataset, plain_indices(indices)
         return self._base, plain_indices(resolve_indices(self._recipe.dataset, indices))
-
-
-def add_note(error: Exception, note: str) -> None:
-    """Add a sentence to an error, whose type and traceback stay as they are."""
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-    else:  # Python 3.10 prints no notes; a ring's worker does it instead
-        error.__dict__.setdefault("__notes__", []).append(note)
-
-
-def announce_epoch(dataset: Any, epoch: int) -> None:
-    """Call ``set_epoch`` of the dataset, and of those it is a part of, where they have it."""
-    while dataset is not None:
-        set_epoch = getattr(dataset, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)
-        dataset = getattr(dataset, "dataset", None)

@@ -69,6 +69,7 @@ class EngineShelf:
         """Take something back at the end of a pass; after a failure it holds nothing of worth."""
         if lent not in self._lent and lent not in self._lent_streams:
             return
+        lent.watched = False
         if failed or (self._plan.num_workers and not self._plan.persistent_workers):
             lent.close()
         both: Any = ((self._lent, self._idle), (self._lent_streams, self._idle_streams))

@@ -15,6 +15,8 @@ from lightning_fastdata.loader.engine import NOTHING, HostBatch, Request
 from lightning_fastdata.loader.make import BadSamplesError, BatchMaker, Recipe
 from lightning_fastdata.loader.mend import Mender
 from lightning_fastdata.loader.own_files import own_read_positions
+from lightning_fastdata.loader.stopwatch import Stopwatch
+from lightning_fastdata.trace.work import ChunkTimes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,15 +75,17 @@ class TorchEngine:
     """
 
     def __init__(self, recipe: Recipe, settings: WorkerSettings, mender: Mender) -> None:
+        self.watched = False
         self._mender, self._in_order = mender, settings.in_order
         self._finished: dict[int, Any] = {}
+        self._times: dict[int, ChunkTimes] = {}
         self._asked: deque[Request] = deque()
         self._unanswered: deque[Request] = deque()
         self._batches: Iterator[Any] | None = None
         self._prefetch = settings.num_workers * (settings.prefetch_factor or 2)
         self._loader: DataLoader[Any] = DataLoader(
             _MadeInWorker(recipe, finds_all_bad=not mender.raises),
-            sampler=_Taken(self._asked),
+            sampler=_Taken(self._asked, lambda: self.watched),
             batch_size=None,
             collate_fn=_as_is,
             **settings.arguments(),
@@ -110,7 +114,13 @@ class TorchEngine:
         number = self._next_finished()
         request = next(request for request in self._unanswered if request.number == number)
         self._unanswered.remove(request)
-        return HostBatch(request=request, data=self._finished.pop(number))
+        times = self._times.pop(number, None)
+        return HostBatch(
+            request=request,
+            data=self._finished.pop(number),
+            times=() if times is None else (times,),
+            arrived_ns=None if times is None else times.ended_ns,
+        )
 
     def _next_finished(self) -> int:
         while True:
@@ -122,11 +132,13 @@ class TorchEngine:
             if self._batches is None:
                 self._batches = iter(self._loader)
             try:
-                number, data = next(self._batches)
+                number, data, times = next(self._batches)
             except StopIteration:  # all that was asked for has come; persistent workers start over
                 self._batches = None
                 continue
             self._finished[number] = data
+            if times is not None:
+                self._times[number] = times
             if isinstance(data, _Bad):
                 self._ask_again(number, data)
 
@@ -155,6 +167,7 @@ class TorchEngine:
         self._asked.clear()
         self._unanswered.clear()
         self._finished.clear()
+        self._times.clear()
 
 
 class _Bad:
@@ -172,15 +185,15 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-class _Taken(Sampler[Request]):
+class _Taken(Sampler[tuple[Request, bool]]):
     """Gives the stock iterator whatever has been asked for, and ends when there is no more."""
 
-    def __init__(self, asked: deque[Request]) -> None:
-        self._asked = asked
+    def __init__(self, asked: deque[Request], is_watched: Callable[[], bool]) -> None:
+        self._asked, self._is_watched = asked, is_watched
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[tuple[Request, bool]]:
         while self._asked:
-            yield self._asked.popleft()
+            yield self._asked.popleft(), self._is_watched()
 
 
 class _MadeInWorker(Dataset[Any]):
@@ -189,9 +202,35 @@ class _MadeInWorker(Dataset[Any]):
     def __init__(self, recipe: Recipe, *, finds_all_bad: bool) -> None:
         self.recipe, self._finds_all_bad = recipe, finds_all_bad
         self._maker: BatchMaker | None = None
+        self._stopwatch: Stopwatch | None = None
 
-    def __getitem__(self, request: Request) -> tuple[int, Any]:
-        if self._maker is None:  # in the worker, so that nothing of it has to be sent there
+    def __getitem__(self, task: tuple[Request, bool]) -> tuple[int, Any, ChunkTimes | None]:
+        request, is_watched = task
+        maker, stopwatch = self._prepared()
+        if not is_watched:
+            return request.number, self._made(maker, request), None
+        before = maker.watch, maker.enter
+        maker.watch, maker.enter = stopwatch.sample, stopwatch.enter
+        stopwatch.begin(closely=True)
+        try:
+            made = self._made(maker, request)
+        finally:
+            maker.watch, maker.enter = before
+        keys = request.keys
+        times = stopwatch.stop(samples=len(request.seeds), key_of=lambda row: keys[row])
+        return request.number, made, times
+
+    def _made(self, maker: BatchMaker, request: Request) -> Any:
+        try:
+            return maker.make(request)
+        except BadSamplesError as error:
+            return _Bad(error.samples)
+
+    def _prepared(self) -> tuple[BatchMaker, Stopwatch]:
+        """What is needed, made in the worker, so that nothing of it has to be sent there."""
+        if self._maker is None or self._stopwatch is None:
+            info = get_worker_info()
+            self._stopwatch = Stopwatch(None if info is None else info.id)
             self._maker = BatchMaker(
                 self.recipe,
                 _fresh,
@@ -199,10 +238,7 @@ class _MadeInWorker(Dataset[Any]):
                 finds_all_bad=self._finds_all_bad,
                 maker=f"a worker of torch (process {os.getpid()})",
             )
-        try:
-            return request.number, self._maker.make(request)
-        except BadSamplesError as error:
-            return request.number, _Bad(error.samples)
+        return self._maker, self._stopwatch
 
 
 class _WorkerStart:

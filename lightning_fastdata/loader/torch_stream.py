@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from lightning_fastdata.dataset.views import announce_epoch
 from lightning_fastdata.errors import FastDataError
-from lightning_fastdata.loader.make import Recipe, announce_epoch
+from lightning_fastdata.loader.engine import StreamTimes
+from lightning_fastdata.loader.make import Recipe
+from lightning_fastdata.loader.stopwatch import Stopwatch
 from lightning_fastdata.loader.torch_engine import WorkerSettings, stop_workers
+from lightning_fastdata.trace.work import ChunkTimes
 
 
 class StreamLoader:
@@ -25,15 +29,18 @@ class StreamLoader:
         self, recipe: Recipe, settings: WorkerSettings, batch_size: int | None, drop_last: bool
     ) -> None:
         self._closed = False
-        self._epoch = torch.zeros((), dtype=torch.int64)
+        self.watched = False
+        self.latest: StreamTimes | None = None
+        self._told = torch.zeros(2, dtype=torch.int64)  # the epoch, and whether to measure closely
         if settings.num_workers:
             # Persistent workers read it at each pass.
-            self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch left it untyped
+            self._told.share_memory_()  # type: ignore[no-untyped-call]  # torch left it untyped
+        clock = _StreamClock()  # one in each process: what reads samples and what collates share it
         self._loader: DataLoader[Any] = DataLoader(
-            _ToldEpoch(recipe, self._epoch),
+            _ToldEpoch(recipe, self._told, clock),
             batch_size=batch_size,
             drop_last=drop_last,
-            collate_fn=_Finish(recipe),
+            collate_fn=_Finish(recipe, clock, batched=batch_size is not None),
             **settings.arguments(),
         )
 
@@ -43,9 +50,14 @@ class StreamLoader:
         Raises:
             FastDataError: If the loader was closed meanwhile; what the workers had made is lost.
         """
-        self._epoch.fill_(epoch)
+        self._told[0], self._told[1] = epoch, int(self.watched)
         self._closed = False
-        yield from self._loader
+        given: list[Any] = []  # no name may hold a batch: its memory would stay in use for longer
+        for given[:] in self._loader:
+            times: ChunkTimes | None = given.pop()
+            if times is not None:
+                self.latest = StreamTimes(times.began_ns, times.ended_ns, (times,))
+            yield given.pop()
         if self._closed:
             raise FastDataError(
                 "the loader was closed while a pass over its stream went on, wanted a pass that "
@@ -58,21 +70,63 @@ class StreamLoader:
         stop_workers(self._loader)
 
 
+class _StreamClock:
+    """Measures the batches of one worker: the dataset names samples, the collation its steps."""
+
+    def __init__(self) -> None:
+        self.stopwatch: Stopwatch | None = None
+        self._row = self._batches = 0
+
+    def watched(self, samples: Iterator[Any]) -> Iterator[Any]:
+        """Give the samples, and note when each is asked for."""
+        info = get_worker_info()
+        stopwatch = self.stopwatch = Stopwatch(None if info is None else info.id)
+        self._row = 0
+        while True:
+            if self._row == 0:
+                stopwatch.begin(closely=True)
+            stopwatch.sample(self._row)
+            self._row += 1
+            try:
+                sample = [next(samples)]
+            except StopIteration:
+                return
+            yield sample.pop()
+
+    def batch_is_done(self, samples: int) -> ChunkTimes | None:
+        """End the batch; ``None`` where it was not measured."""
+        if self.stopwatch is None:
+            return None
+        place, self._row, self._batches = self._batches, 0, self._batches + 1
+        return self.stopwatch.stop(samples=samples, key_of=lambda row: (place, row))
+
+
 class _ToldEpoch(IterableDataset[Any]):
-    def __init__(self, recipe: Recipe, epoch: torch.Tensor) -> None:
-        self.recipe, self._epoch = recipe, epoch
+    def __init__(self, recipe: Recipe, told: torch.Tensor, clock: _StreamClock) -> None:
+        self.recipe, self._told, self._clock = recipe, told, clock
 
     def __iter__(self) -> Iterator[Any]:
-        announce_epoch(self.recipe.dataset, int(self._epoch))
-        return iter(self.recipe.dataset)
+        epoch, is_watched = self._told.tolist()
+        announce_epoch(self.recipe.dataset, epoch)
+        samples = iter(self.recipe.dataset)
+        self._clock.stopwatch = None
+        return self._clock.watched(samples) if is_watched else samples
 
 
 class _Finish:
     """Collates, then transforms: what is done with a batch of streamed samples."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, clock: _StreamClock, *, batched: bool) -> None:
         self._collate_fn, self._batch_transform = recipe.collate_fn, recipe.batch_transform
+        self._clock, self._batched = clock, batched
 
-    def __call__(self, samples: Any) -> Any:
+    def __call__(self, samples: Any) -> list[Any]:
+        stopwatch = self._clock.stopwatch
+        if stopwatch is not None:
+            stopwatch.enter("collate")
         batch = self._collate_fn(samples)
-        return batch if self._batch_transform is None else self._batch_transform(batch)
+        if self._batch_transform is not None:
+            if stopwatch is not None:
+                stopwatch.enter("transform")
+            batch = self._batch_transform(batch)
+        return [batch, self._clock.batch_is_done(len(samples) if self._batched else 1)]

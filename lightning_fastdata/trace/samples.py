@@ -29,6 +29,11 @@ class SampleCounter:
         return size if self._has_seen_full_batch else None
 
 
+def size_of_batch(batch: Any) -> int:
+    """Bytes of all tensors in a nested batch."""
+    return sum(tensor.nbytes for tensor in _tensors(batch))
+
+
 def _tensors(batch: Any) -> Iterator[Tensor]:
     if isinstance(batch, Tensor):
         if batch.dim():

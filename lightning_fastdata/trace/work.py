@@ -53,6 +53,8 @@ class ChunkTimes(NamedTuple):
     """Putting samples together, where that is a step of its own. High: a costly ``collate_fn``."""
     transform_ns: int = 0
     """``batch_transform``. High: it belongs on the device."""
+    pack_ns: int = 0
+    """Copying the batch to where the loop reads it. High: large batches; send ``uint8``."""
     stages_ns: tuple[tuple[str, int], ...] = ()
     """Time in each named ``stage`` of the dataset's code."""
     slowest: tuple[tuple[int, Any, int], ...] = ()
@@ -83,6 +85,9 @@ class BatchTimes(NamedTuple):
     """Of its tensors; ``None`` where it was not counted."""
     chunks: tuple[ChunkTimes, ...]
     """What the workers did for it; empty where the engine does not know."""
+    pin_ns: int | None = None
+    """Copying it into pinned memory in a thread of the training process, before it arrived;
+    ``None`` where that was not done or not measured."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,6 +104,7 @@ class WorkTotals:
     """``None`` as soon as one chunk did not know."""
     collate_ns: int = 0
     transform_ns: int = 0
+    pack_ns: int = 0
     page_faults: int = 0
     major_faults: int = 0
     read_bytes: int = 0
@@ -131,6 +137,7 @@ class WorkTotals:
         self.cpu_ns += chunk.cpu_ns
         self.collate_ns += chunk.collate_ns
         self.transform_ns += chunk.transform_ns
+        self.pack_ns += chunk.pack_ns
         self.page_faults += chunk.page_faults
         self.major_faults += chunk.major_faults
         self.read_bytes += chunk.read_bytes

@@ -11,11 +11,10 @@ import pytest
 from lightning_fastdata.errors import SampleError, WorkerError
 from lightning_fastdata.loader.make import NO_ROW
 from lightning_fastdata.loader.ring.child import Death, Stuck
-from lightning_fastdata.loader.ring.failures import error_of, nursery_words
+from lightning_fastdata.loader.ring.failures import error_of, failure_of, nursery_words
 from lightning_fastdata.loader.ring.inquest import Verdict, verdict_on
 from lightning_fastdata.loader.ring.jobs import OUTSIDE_BLAME, OWN_BLAME, TOO_MUCH_BLAME
 from lightning_fastdata.loader.ring.messages import Chunk
-from lightning_fastdata.loader.ring.worker import failure_of
 
 
 def chunk_of(*indices: int, **how: Any) -> Chunk:

@@ -1,12 +1,15 @@
-"""What went wrong in another process, raised or said in this one."""
+"""What went wrong in another process: made fit to be sent there, raised or said here."""
 
 import signal
+import traceback
 import warnings
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from lightning_fastdata.errors import WorkerError, WorkerWarning
-from lightning_fastdata.loader.ring.arena import loads
+from lightning_fastdata.loader.describe import add_note
+from lightning_fastdata.loader.hazards.cuda import explain_cuda
+from lightning_fastdata.loader.ring.arena import dumps, loads
 from lightning_fastdata.loader.ring.messages import (
     Deadlocked,
     Failure,
@@ -40,6 +43,22 @@ def error_of(failure: Failure) -> Exception:
     if failure.text:
         error.__cause__ = _WorkerTracebackError(failure.text)
     return error
+
+
+def failure_of(error: Exception) -> Failure:
+    """Make an exception fit to be sent, traceback and all."""
+    if (advice := explain_cuda(error)) is not None:
+        add_note(error, advice)
+    text = "".join(traceback.format_exception(error))
+    if not hasattr(error, "add_note"):  # Python 3.10 leaves notes out
+        text += "\n".join(error.__dict__.get("__notes__", ()))
+    try:
+        pickled = dumps(error)
+        if type(error).__module__ != "__main__":  # whose classes only the loop's process may have
+            loads(pickled)
+    except Exception:  # its class refuses in its own way; then name and traceback have to do
+        return Failure(None, type(error).__name__, text)
+    return Failure(pickled, type(error).__name__, text)
 
 
 def gave_up(news: GaveUp) -> WorkerError:

@@ -7,10 +7,9 @@ from typing import NamedTuple
 from lightning_fastdata.errors import SampleError, WorkerError
 from lightning_fastdata.loader.make import NO_ROW
 from lightning_fastdata.loader.ring.child import Child, Death
-from lightning_fastdata.loader.ring.failures import signal_name
+from lightning_fastdata.loader.ring.failures import failure_of, signal_name
 from lightning_fastdata.loader.ring.jobs import OUTSIDE_BLAME, OWN_BLAME, TOO_MUCH_BLAME
 from lightning_fastdata.loader.ring.messages import SEED_BYTES, Chunk, Failure
-from lightning_fastdata.loader.ring.worker import failure_of
 
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 

@@ -15,11 +15,11 @@ from lightning_fastdata.loader.hazards.pickling import explain_unpicklable, find
 from lightning_fastdata.loader.hazards.threads import limit_native_threads
 from lightning_fastdata.loader.make import PARTS, Recipe
 from lightning_fastdata.loader.ring.crew import GRACE_S
+from lightning_fastdata.loader.ring.failures import failure_of
 from lightning_fastdata.loader.ring.nursery import Nursery
 from lightning_fastdata.loader.ring.process import become_helper, fork_into
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.wire import Channel, pair
-from lightning_fastdata.loader.ring.worker import failure_of
 from lightning_fastdata.plan import StartMethod
 
 ENDING_S = GRACE_S + 2.0  # for the nursery to end its workers and itself

@@ -62,6 +62,8 @@ class Chunk(NamedTuple):
     """
     place: int = 0
     """Of a stream's batch: how many come before it in its worker's own stream."""
+    watched: bool = False
+    """Whether to measure closely."""
 
 
 class NeedsWhole(NamedTuple):

@@ -1,5 +1,6 @@
 """The ring engine: batches in shared slots, given in the order in which they were asked for."""
 
+import time
 from collections import deque
 from typing import Any
 
@@ -45,7 +46,9 @@ class RingEngine:
         in_order: bool = True,
         budget: MemoryBudget | None = None,
     ) -> None:
+        self.watched = False
         self._depth, self._in_order = depth, in_order
+        self._sent_ns: dict[int, int] = {}
         self._mender = mender or Mender(recipe.dataset, BadSamplePolicy())
         self._faults: dict[int, Exception] = {}
         self._mode: Mode = "rows" if is_rows(recipe) else "whole"
@@ -91,6 +94,7 @@ class RingEngine:
         batch = self._awaited()
         request = next(request for request in self._asked if request.number == batch.number)
         self._asked.remove(request)
+        sent_ns = self._sent_ns.pop(batch.number, None)
         fault = self._faults.pop(batch.number, None)
         if fault is not None:
             raise fault
@@ -100,6 +104,7 @@ class RingEngine:
             request=request,
             data=NOTHING if request.is_void else batch.data,
             times=batch.times,
+            sent_ns=sent_ns,
             arrived_ns=batch.arrived_ns,
         )
 
@@ -121,6 +126,7 @@ class RingEngine:
         self._unsent.clear()
         self._finished.clear()
         self._faults.clear()
+        self._sent_ns.clear()
 
     def _awaited(self) -> RingBatch:
         while True:
@@ -151,7 +157,7 @@ class RingEngine:
 
     def _send(self) -> None:
         while self._unsent and self._ring.ask(self._chunk_of(self._unsent[0])):
-            self._unsent.popleft()
+            self._sent_ns[self._unsent.popleft().number] = time.perf_counter_ns()
 
     def _chunk_of(self, request: Request) -> Chunk:
         indices: Any = request.indices
@@ -165,4 +171,5 @@ class RingEngine:
             seeds=request.seeds.tobytes(),
             batch_seed=request.batch_seed,
             batch_size=len(request.seeds),
+            watched=self.watched,
         )

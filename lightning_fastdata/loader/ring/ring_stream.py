@@ -1,10 +1,12 @@
 """The batches of an ``IterableDataset`` through a ring: torch's semantics and order."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from lightning_fastdata.errors import FastDataError
+from lightning_fastdata.loader.engine import StreamTimes
 from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.budget import MemoryBudget
 from lightning_fastdata.loader.ring.failures import error_of
@@ -43,6 +45,8 @@ class RingStream:
         in_order: bool = True,
         budget: MemoryBudget | None = None,
     ) -> None:
+        self.watched = False
+        self.latest: StreamTimes | None = None
         self._settings, self._prefetch = settings, prefetch
         self._in_order, self._closed = in_order, False
         self._ring = Ring(
@@ -83,6 +87,8 @@ class RingStream:
                 course.end_of(batch.number)
                 continue
             course.waiting.pop(batch.number)
+            asked_ns = course.asked_ns.pop(batch.number)
+            self.latest = StreamTimes(asked_ns, batch.arrived_ns, batch.times)
             if batch.failure is not None:
                 raise error_of(batch.failure)
             data = batch.data
@@ -116,6 +122,7 @@ class RingStream:
             seeds=((seed + worker) % 2**64).to_bytes(SEED_BYTES, "little"),
             worker=worker,
             place=course.places[worker],
+            watched=self.watched,
         )
         if not self._ring.ask(batch):
             return False
@@ -146,6 +153,7 @@ class _Course:
         """How many batches each worker has been asked for."""
         self.waiting: dict[int, int] = {}
         """Numbers of the batches asked for, each with its worker."""
+        self.asked_ns: dict[int, int] = {}
         self.finished: dict[int, RingBatch] = {}
         self._prefetch = prefetch
 
@@ -156,6 +164,7 @@ class _Course:
         self.begun.add(worker)
         self.places[worker] += 1
         self.waiting[number] = worker
+        self.asked_ns[number] = time.perf_counter_ns()
         self.active.rotate(-1)
 
     def end_of(self, number: int) -> None:
@@ -165,3 +174,4 @@ class _Course:
         for other in [other for other, by in self.waiting.items() if by == worker]:
             del self.waiting[other]
             self.finished.pop(other, None)
+            self.asked_ns.pop(other, None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lightning_fastdata.loader.make import announce_epoch
+from lightning_fastdata.dataset.views import announce_epoch
 
 
 class StreamEndedError(Exception):
@@ -28,7 +28,7 @@ class StreamReader:
         watch: Callable[[int], None],
     ) -> None:
         self._dataset, self._batch_size, self._drop_last = dataset, batch_size, drop_last
-        self._watch = watch
+        self.watch = watch
         self._samples: Iterator[Any] | None = None
         self._place, self._has_begun = 0, False
 
@@ -64,12 +64,12 @@ class StreamReader:
         # Never a for loop over it: that calls iter() once more, which begins some streams anew.
         samples: list[Any] = []
         try:
-            self._watch(0)
+            self.watch(0)
             if self._batch_size is None:
                 return next(self._samples)
             while len(samples) < self._batch_size:
                 samples.append(next(self._samples))
-                self._watch(len(samples))
+                self.watch(len(samples))
         except StopIteration:
             self._samples = None
             if not samples or self._drop_last:

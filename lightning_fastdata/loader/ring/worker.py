@@ -3,8 +3,7 @@
 import contextlib
 import os
 import random
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,17 +14,17 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils import worker as torch_worker
 
 from lightning_fastdata.loader.engine import Request
-from lightning_fastdata.loader.hazards.cuda import explain_cuda
 from lightning_fastdata.loader.make import (
     BadSamplesError,
     BatchMaker,
     Recipe,
-    add_note,
     is_out_of_memory,
+    nobody_minds,
 )
 from lightning_fastdata.loader.own_files import own_read_positions
-from lightning_fastdata.loader.ring.arena import dumps, loads, pack
+from lightning_fastdata.loader.ring.arena import loads, pack
 from lightning_fastdata.loader.ring.board import Board
+from lightning_fastdata.loader.ring.failures import failure_of
 from lightning_fastdata.loader.ring.growth import GrowthWatch
 from lightning_fastdata.loader.ring.last_words import LastWords
 from lightning_fastdata.loader.ring.layout import layout_of
@@ -49,8 +48,9 @@ from lightning_fastdata.loader.ring.opened import batch_of_rows
 from lightning_fastdata.loader.ring.rows import NotRowsError, write_rows
 from lightning_fastdata.loader.ring.settings import RingSettings
 from lightning_fastdata.loader.ring.stream import StreamEndedError, StreamReader
-from lightning_fastdata.loader.ring.times import Stopwatch
+from lightning_fastdata.loader.ring.times import NO_TIMES
 from lightning_fastdata.loader.ring.wire import Channel
+from lightning_fastdata.loader.stopwatch import Stopwatch
 
 
 def work(
@@ -126,7 +126,7 @@ class Worker:
 
     def __init__(self, recipe: Recipe, settings: RingSettings, number: int, board: Board) -> None:
         self.slots: dict[int, SlotFile] = {}
-        self._number = number
+        self._board, self._stopwatch, self._is_watched = board, Stopwatch(number), False
         self._maker = BatchMaker(
             recipe,
             self._allocate,
@@ -140,6 +140,7 @@ class Worker:
             recipe.dataset, settings.stream_batch_size, settings.drop_last, board.at_row
         )
         self._growth = GrowthWatch()
+        self._enter: Callable[[str], object] = nobody_minds
         self._chunk: Chunk
         self._without_room: dict[int, Any] = {}
         self._within: list[Mapping] = []
@@ -149,7 +150,9 @@ class Worker:
         """Make a chunk, and say what came of it."""
         self._chunk, self._used = chunk, 0
         self._within.clear()
-        watch = Stopwatch()
+        if chunk.watched is not self._is_watched:
+            self._be_watched(chunk.watched)
+        self._stopwatch.begin(closely=chunk.watched)
         try:
             result = self._make(chunk)
         except _NoRoomError as error:
@@ -163,9 +166,21 @@ class Worker:
         except Exception as error:
             failure = failure_of(error)
             result = OutOfMemory(failure) if is_out_of_memory(error) else failure
-        samples = len(chunk.seeds) // SEED_BYTES
-        times = watch.stop(self._number, samples)
+        times = self._stopwatch.stop(
+            samples=len(chunk.seeds) // SEED_BYTES,
+            first_row=chunk.first_row,
+            key_of=partial(_key_in, chunk),
+        )
         return ChunkDone(chunk.number, chunk.first_row, result, times, self._growth.copied_bytes())
+
+    def _be_watched(self, closely: bool) -> None:
+        self._is_watched = closely
+        self._maker.watch = self._stream.watch = self._at_row if closely else self._board.at_row
+        self._enter = self._maker.enter = self._stopwatch.enter if closely else nobody_minds
+
+    def _at_row(self, row: int) -> None:
+        self._board.at_row(row)
+        self._stopwatch.sample(row)
 
     def _make(self, chunk: Chunk) -> Result:
         if chunk.mode in ("stream", "new stream"):
@@ -208,6 +223,7 @@ class Worker:
             raise
 
     def _packed(self, batch: Any) -> Result:
+        self._enter("pack")
         return pack(batch, self._map_size, self._within, self._used)
 
     def _map_size(self, size: int) -> Mapping:
@@ -249,29 +265,21 @@ class _Unable:
         self._failure, self._number = failure, number
 
     def answer(self, chunk: Chunk) -> ChunkDone:
-        times = Stopwatch().stop(self._number, 0)
+        times = NO_TIMES._replace(worker=self._number)
         return ChunkDone(chunk.number, chunk.first_row, self._failure, times, None)
+
+
+def _key_in(chunk: Chunk, row: int) -> Any:
+    """The index or key of a sample; of a stream its number there."""
+    if chunk.mode in ("stream", "new stream"):
+        return (chunk.place, row)
+    keys = loads(chunk.indices) if chunk.are_keys else np.frombuffer(chunk.indices, np.int64)
+    return keys[row] if isinstance(keys, list) else int(keys[row])
 
 
 class _NoRoomError(Exception):
     def __init__(self, size: int) -> None:
         self.size = size
-
-
-def failure_of(error: Exception) -> Failure:
-    """Make an exception fit to be sent, traceback and all."""
-    if (advice := explain_cuda(error)) is not None:
-        add_note(error, advice)
-    text = "".join(traceback.format_exception(error))
-    if not hasattr(error, "add_note"):  # Python 3.10 leaves notes out
-        text += "\n".join(error.__dict__.get("__notes__", ()))
-    try:
-        pickled = dumps(error)
-        if type(error).__module__ != "__main__":  # whose classes only the loop's process may have
-            loads(pickled)
-    except Exception:  # its class refuses in its own way; then name and traceback have to do
-        return Failure(None, type(error).__name__, text)
-    return Failure(pickled, type(error).__name__, text)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,179 @@
+"""Measures what a process makes, chunk by chunk: always in short, closely while it is watched."""
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lightning_fastdata.loader.make import NO_ROW
+from lightning_fastdata.trace.work import ChunkTimes
+
+BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
+SLOWEST = 3
+_IO, _SCHEDULE = "/proc/thread-self/io", "/proc/thread-self/schedstat"
+
+
+class Stopwatch:
+    """Measures one chunk after the other, in the thread that makes them.
+
+    Args:
+        worker: The worker's number; ``None`` is the training process itself.
+    """
+
+    def __init__(self, worker: int | None) -> None:
+        self._worker = worker
+        self._is_close = False
+        self._kernel: _Kernel | None = None
+        self._row, self._step = NO_ROW, ""
+        self._began_ns = self._at_ns = self._step_began_ns = self._cpu_ns = 0
+        self._slowest: list[tuple[int, int]] = []
+        self._steps_ns: dict[str, int] = {}
+
+    def begin(self, *, closely: bool) -> None:
+        """Begin a chunk.
+
+        Args:
+            closely: Whether samples, steps, reads and waits for a core are told apart, which takes
+                some microseconds a chunk and a third of one a sample.
+        """
+        self._is_close = closely
+        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
+        if closely:
+            self._reset()
+            self._kernel = self._kernel or _Kernel()
+            self._kernel.begin()
+        self._cpu_ns = time.thread_time_ns()
+        self._began_ns = self._at_ns = time.perf_counter_ns()
+
+    def sample(self, row: int) -> None:
+        """Note that a sample is about to be made, or, with ``NO_ROW``, that the last one has been.
+
+        Args:
+            row: Its place in the chunk, from 0 on.
+        """
+        now_ns = time.perf_counter_ns()
+        if self._row != NO_ROW:
+            self._sample_ended(now_ns - self._at_ns)
+        self._row, self._at_ns = row, now_ns
+
+    def enter(self, step: str) -> None:
+        """Note what is done with all samples from here on.
+
+        Args:
+            step: ``collate``, ``transform`` or ``pack``.
+        """
+        self.sample(NO_ROW)
+        self._leave_step()
+        self._step = step
+
+    def stop(
+        self, *, samples: int, first_row: int = 0, key_of: Callable[[int], Any] | None = None
+    ) -> ChunkTimes:
+        """Say what was measured since ``begin``.
+
+        Args:
+            samples: How many samples the chunk has.
+            first_row: The place of the first one in its batch.
+            key_of: Gives the index or key of the sample in a row of the chunk.
+        """
+        ended_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
+        before, after = self._usage, resource.getrusage(resource.RUSAGE_THREAD)
+        times = ChunkTimes(
+            worker=self._worker,
+            samples=samples,
+            began_ns=self._began_ns,
+            ended_ns=ended_ns,
+            cpu_ns=cpu_ns - self._cpu_ns,
+            page_faults=after.ru_minflt - before.ru_minflt,
+            read_bytes=(after.ru_inblock - before.ru_inblock) * BLOCK_BYTES,
+            first_row=first_row,
+            major_faults=after.ru_majflt - before.ru_majflt,
+        )
+        return self._in_full(times, key_of) if self._is_close else times
+
+    def _in_full(self, times: ChunkTimes, key_of: Callable[[int], Any] | None) -> ChunkTimes:
+        assert self._kernel is not None
+        self.enter("")
+        read_bytes, core_wait_ns = self._kernel.end()
+        cached_bytes = None if read_bytes is None else max(0, read_bytes - times.read_bytes)
+        slowest = sorted(self._slowest, reverse=True)
+        return times._replace(
+            cached_bytes=cached_bytes,
+            core_wait_ns=core_wait_ns,
+            collate_ns=self._steps_ns.get("collate", 0),
+            transform_ns=self._steps_ns.get("transform", 0),
+            pack_ns=self._steps_ns.get("pack", 0),
+            slowest=tuple(
+                (times.first_row + row, row if key_of is None else key_of(row), sample_ns)
+                for sample_ns, row in slowest
+            ),
+        )
+
+    def _sample_ended(self, sample_ns: int) -> None:
+        slowest = self._slowest
+        if len(slowest) < SLOWEST:
+            slowest.append((sample_ns, self._row))
+            slowest.sort()
+        elif sample_ns > slowest[0][0]:
+            slowest[0] = (sample_ns, self._row)
+            slowest.sort()
+
+    def _leave_step(self) -> None:
+        if self._step:
+            spent_ns = self._at_ns - self._step_began_ns
+            self._steps_ns[self._step] = self._steps_ns.get(self._step, 0) + spent_ns
+        self._step_began_ns = self._at_ns
+
+    def _reset(self) -> None:
+        self._row, self._step, self._step_began_ns = NO_ROW, "", 0
+        self._slowest.clear()
+        self._steps_ns.clear()
+
+
+class _Kernel:
+    """What the kernel knows of the thread that made it: bytes read, and time without a core.
+
+    Its files are kept open: opening one takes ten times as long as reading it.
+    """
+
+    def __init__(self) -> None:
+        self._io, self._schedule = _opened(_IO), _opened(_SCHEDULE)
+        self._before: tuple[int | None, int | None] = (None, None)
+
+    def begin(self) -> None:
+        self._before = self._now()
+
+    def end(self) -> tuple[int | None, int | None]:
+        """Bytes read by system calls, and nanoseconds ready to run but without a core."""
+        read_bytes, core_wait_ns = (
+            None if then is None or now is None else now - then
+            for then, now in zip(self._before, self._now(), strict=True)
+        )
+        return read_bytes, core_wait_ns
+
+    def _now(self) -> tuple[int | None, int | None]:
+        return _second_word(self._io), _second_word(self._schedule)
+
+    def __del__(self) -> None:
+        for descriptor in (self._io, self._schedule):
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+
+def _opened(path: str) -> int | None:
+    with contextlib.suppress(OSError):  # not Linux, or a kernel that does not count
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return None
+
+
+def _second_word(descriptor: int | None) -> int | None:
+    """The second word of a file of the kernel: ``rchar: 5`` is 5, ``1 2 3`` is 2."""
+    if descriptor is None:
+        return None
+    try:
+        return int(os.pread(descriptor, 64, 0).split(None, 2)[1])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,131 @@
+"""What a worker sends instead of a bare batch: the batch, and where its time went."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from lightning_fastdata.trace.work import ChunkTimes
+
+
+class _OpeningMoment:
+    """Becomes the moment at which somebody unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return time.perf_counter_ns, ()
+
+
+class _PackedMoment:
+    """Becomes the moment at which it was pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (time.perf_counter_ns(),)
+
+
+class Envelope:
+    """A batch on its way from where it is made to the loop.
+
+    Args:
+        batch: The batch, as the user's ``collate_fn`` gave it.
+        times: Where the time of it went; ``None`` where measuring failed.
+        problem: Why measuring failed.
+        pin_device: The loader's ``pin_memory_device``, if any.
+    """
+
+    __slots__ = (
+        "batch",
+        "number",
+        "opened_ns",
+        "packed_ns",
+        "pin_device",
+        "pinned_ns",
+        "pinning_ns",
+        "problem",
+        "receive_ns",
+        "times",
+    )
+
+    def __init__(
+        self, batch: Any, times: ChunkTimes | None, problem: str | None, pin_device: str | None
+    ) -> None:
+        self.batch, self.times = batch, times
+        self.problem, self.pin_device = problem, pin_device
+        self.packed_ns: int | None = None
+        """When it had been serialised by its worker; ``None`` without one."""
+        self.opened_ns: int | None = None
+        """When the training process had unpickled it."""
+        self.pinning_ns: int | None = None
+        """When pinning began; ``None`` where nothing is pinned."""
+        self.pinned_ns: int | None = None
+        self.number: int | None = None
+        """Of its task, in the order in which batches were asked for."""
+        self.receive_ns = 0
+        """How long the training process took to read it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle is written and read in order, so the two moments enclose the batch's own bytes.
+        # A queue pickles in a thread of its own: the worker is at its next batch by then.
+        inside = (_OPENING, self.batch, self.times, self.problem, self.pin_device, _PackedMoment())
+        return _opened, inside
+
+    def pin_memory(self) -> "Envelope":
+        """Pin the batch as torch does it; torch calls this in its pin thread."""
+        self.pinning_ns = time.perf_counter_ns()
+        self.batch = pin_memory(self.batch, self.pin_device)  # type: ignore[no-untyped-call]
+        self.pinned_ns = time.perf_counter_ns()
+        return self
+
+    def received(self, reading_since_ns: int) -> None:
+        """Note how long reading it took, for a reader that was free since ``reading_since_ns``."""
+        if self.opened_ns is not None and self.packed_ns is not None:
+            self.receive_ns = max(0, self.opened_ns - max(self.packed_ns, reading_since_ns))
+
+    @property
+    def arrived_ns(self) -> int | None:
+        """When the loop could have it.
+
+        Without a pin thread nobody reads a batch before the loop waits for one, however long it has
+        been lying there. So this is when it lay there, plus the time that reading it took.
+        """
+        if self.pinned_ns is not None:
+            return self.pinned_ns
+        if self.packed_ns is not None:
+            return self.packed_ns + self.receive_ns
+        return None if self.times is None else self.times.ended_ns
+
+
+_OPENING = _OpeningMoment()
+
+
+def _opened(
+    opening_ns: int,
+    batch: Any,
+    times: ChunkTimes | None,
+    problem: str | None,
+    pin_device: str | None,
+    packed_ns: int,
+) -> Envelope:
+    envelope = Envelope(batch, times, problem, pin_device)
+    envelope.packed_ns, envelope.opened_ns = packed_ns, time.perf_counter_ns()
+    return envelope
+
+
+def size_bytes_of(batch: Any) -> int | None:
+    """Bytes of the tensors and arrays in a batch; ``None`` where there are none to be seen."""
+    size = _bytes_in(batch)
+    return size or None
+
+
+def _bytes_in(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, (bytes, bytearray)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_bytes_in(part) for part in value.values())
+    if isinstance(value, (tuple, list)):
+        return sum(_bytes_in(part) for part in value)
+    size = getattr(value, "nbytes", 0)  # NumPy's arrays and what looks like them
+    return size if isinstance(size, int) else 0

@@ -1,0 +1,228 @@
+"""The user's dataset and ``collate_fn``, measured where they run: in a worker, or in the loop."""
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import Subset, get_worker_info
+
+from lightning_fastdata.loader.stopwatch import Stopwatch
+from lightning_fastdata.loader.watched.envelope import Envelope
+from lightning_fastdata.trace.work import ChunkTimes
+
+
+class Meter:
+    """Measures batch after batch of one process; where that fails it stops, and the run goes on.
+
+    The measuring dataset and the measuring ``collate_fn`` of a loader share one.
+    """
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        """Why it has stopped measuring."""
+        self._stopwatch: Stopwatch | None = None
+        self._keys: list[Any] = []
+        self._samples = 0
+        self._is_open = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Meter, ()  # a worker measures with a stopwatch of its own
+
+    def begin(self) -> None:
+        """Begin a batch."""
+        self._keys.clear()
+        self._samples, self._is_open = 0, True
+        if self.problem is not None:
+            return
+        try:
+            if self._stopwatch is None:
+                # Here and not before: only now it is known which process this is.
+                info: Any = get_worker_info()
+                self._stopwatch = Stopwatch(None if info is None else info.id)
+            self._stopwatch.begin(closely=True)
+        except Exception as error:
+            self._give_up(error)
+
+    def sample(self, key: Any) -> None:
+        """Note that a sample is about to be made."""
+        if self._stopwatch is not None:
+            self._keys.append(key)
+            self._stopwatch.sample(self._samples)
+        self._samples += 1
+
+    def next_sample(self) -> None:
+        """Note that the next sample of a stream is wanted, maybe the first of a batch."""
+        if not self._is_open:
+            self.begin()
+        self.sample(None)
+
+    def no_sample(self) -> None:
+        """Take the last sample back: the stream had no more."""
+        self._samples -= 1
+
+    def whole(self, indices: Any) -> None:
+        """Note that all samples are about to be made at one go."""
+        try:
+            self._samples = len(indices)
+        except TypeError:  # an iterator: the samples in it are not known
+            self._samples = 0
+
+    def drop(self) -> None:
+        """Forget the batch, which could not be made."""
+        self._is_open = False
+
+    def collating(self) -> None:
+        """Note that the samples have been made."""
+        if self._stopwatch is None:
+            return
+        try:
+            self._stopwatch.enter("collate")
+        except Exception as error:
+            self._give_up(error)
+
+    def stop(self) -> ChunkTimes | None:
+        """End the batch."""
+        self._is_open = False
+        if self._stopwatch is None:
+            return None
+        try:
+            times = self._stopwatch.stop(samples=self._samples, key_of=self._key_of)
+            made = tuple(slow for slow in times.slowest if slow[0] < self._samples)
+            return times._replace(slowest=made)
+        except Exception as error:
+            self._give_up(error)
+            return None
+
+    def _key_of(self, row: int) -> Any:
+        return plain_key(self._keys[row])
+
+    def _give_up(self, error: Exception) -> None:
+        self._stopwatch, self.problem = None, f"a worker could not measure ({error!r})"
+
+
+def plain_key(key: Any) -> Any:
+    """An index or key as plain Python: a tensor would be sent through shared memory."""
+    if key is None or isinstance(key, (str, float)):
+        return key
+    if isinstance(key, tuple):
+        return tuple(plain_key(part) for part in key)
+    try:
+        return operator.index(key)
+    except TypeError:
+        return repr(key)
+
+
+class MeasuredDataset:
+    """A map-style dataset: asked for the same indices in the same order as without it."""
+
+    def __init__(self, dataset: Any, meter: Meter) -> None:
+        self.dataset = dataset
+        self._meter = meter
+
+    def __getitem__(self, index: Any) -> Any:
+        """One item, without automatic batching."""
+        self._meter.begin()
+        if isinstance(index, list):
+            self._meter.whole(index)
+        else:
+            self._meter.sample(index)
+        return self.dataset[index]
+
+    def __getitems__(self, indices: Any) -> Any:
+        """The samples of a batch."""
+        meter = self._meter
+        meter.begin()
+        subsets, base = _through_subsets(self.dataset)
+        # torch asks a dataset in this way, and a Subset asks the one inside it with callable().
+        getitems = getattr(base, "__getitems__", None)
+        if callable(getitems) if subsets else getitems:
+            meter.whole(indices)
+            return self.dataset.__getitems__(indices)
+        samples = []
+        for index in indices:
+            meter.sample(index)
+            for subset in subsets:
+                index = subset.indices[index]
+            samples.append(base[index])
+        return samples
+
+
+def _through_subsets(dataset: Any) -> tuple[list[Any], Any]:
+    """The subsets that a dataset consists of and what they read from.
+
+    A ``Subset`` always makes its samples at one go, one by one where its dataset cannot do more.
+    Only exactly that class: a subclass may do anything.
+    """
+    subsets = []
+    while type(dataset) is Subset:
+        subsets.append(dataset)
+        dataset = dataset.dataset
+    return subsets, dataset
+
+
+class MeasuredStream:
+    """An ``IterableDataset``."""
+
+    def __init__(self, dataset: Any, meter: Meter) -> None:
+        self.dataset = dataset
+        self._meter = meter
+
+    def __iter__(self) -> Iterator[Any]:
+        self._meter.drop()
+        return _MeasuredSamples(iter(self.dataset), self._meter)
+
+
+class _MeasuredSamples:
+    def __init__(self, samples: Iterator[Any], meter: Meter) -> None:
+        self._samples, self._meter = samples, meter
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self._meter.next_sample()
+        try:
+            return next(self._samples)
+        except StopIteration:
+            self._meter.no_sample()
+            raise
+        except BaseException:
+            self._meter.drop()
+            raise
+
+
+class MeasuredCollate:
+    """A ``collate_fn`` that puts its batch into an envelope.
+
+    Args:
+        collate_fn: The user's.
+        meter: The one of the dataset.
+        pin_device: The loader's ``pin_memory_device``, if any.
+    """
+
+    def __init__(
+        self, collate_fn: Callable[[Any], Any], meter: Meter, pin_device: str | None
+    ) -> None:
+        self._collate_fn, self._meter, self._pin_device = collate_fn, meter, pin_device
+
+    def __call__(self, samples: Any) -> Envelope:
+        """Put samples together, which ends their batch."""
+        meter = self._meter
+        meter.collating()
+        batch = self._collate_fn(samples)
+        return Envelope(batch, meter.stop(), meter.problem, self._pin_device)
+
+
+class WorkerStart:
+    """Runs in each worker first: shows the user's own dataset, and calls the user's function."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+        self._worker_init_fn = worker_init_fn
+
+    def __call__(self, worker_id: int) -> None:
+        """Do so in this worker."""
+        info: Any = get_worker_info()
+        # WorkerInfo refuses plain assignment, and users' functions look for their own dataset here.
+        object.__setattr__(info, "dataset", info.dataset.dataset)
+        if self._worker_init_fn is not None:
+            self._worker_init_fn(worker_id)
