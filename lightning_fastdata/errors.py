@@ -37,6 +37,10 @@ class MissingExtraError(FastDataError, ImportError):
     """An optional library is needed; the message gives the pip command."""
 
 
+class StallLimitError(FastDataError, RuntimeError):
+    """A run waited for data longer than it was allowed to; it trained to its end all the same."""
+
+
 class HazardWarning(UserWarning):
     """The dataset holds what worker processes cannot share safely; the message says where."""
 

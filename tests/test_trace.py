@@ -1,131 +1,24 @@
 """The recorder's arithmetic, on clocks that move only when told to."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from trace_loop import Loop, Step, small_ns, steps
 
 from lightning_fastdata.trace import (
     MAX_EPOCHS,
     MAX_UNREAD_STEPS,
     WARMUP_STEPS,
-    Clock,
-    LoaderOpening,
     Part,
     SampleCounter,
     StallTrace,
     StallWindow,
-    StepRecorder,
     StepTimes,
     WaitHistogram,
 )
-
-small_ns = st.integers(0, 9)
-
-
-class FakeClock:
-    """A clock that moves only when told to."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-class FakeDevice:
-    """A stream: work runs in order, an event passes when what was queued before it is done."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.busy_until_ns = 0
-        self.released = 0
-        self.captures = False
-        self.waits = 0
-
-    def queue(self, work_ns: int) -> None:
-        self.busy_until_ns = max(self.busy_until_ns, self.clock.now_ns) + work_ns
-
-    def record(self) -> int | None:
-        return None if self.captures else max(self.busy_until_ns, self.clock.now_ns)
-
-    def has_passed(self, event: int) -> bool:
-        return event <= self.clock.now_ns
-
-    def wait_for(self, event: int) -> None:
-        self.waits += 1
-        self.clock.now_ns = max(self.clock.now_ns, event)
-
-    def between_ns(self, first: int, second: int) -> int:
-        return second - first
-
-    def release(self, event: int) -> None:
-        self.released += 1
-
-
-class Step(NamedTuple):
-    before_ns: int = 0
-    wait_ns: int = 0
-    transfer_ns: int = 0
-    launch_ns: int = 0
-    device_ns: int = 0
-    validates: bool = False
-
-
-steps = st.builds(Step, small_ns, small_ns, small_ns, small_ns, st.integers(0, 30), st.booleans())
-
-
-class KeepingTrace(StallTrace):
-    """Keeps every step as it was recorded."""
-
-    def __init__(self, *, clock: Clock, device_type: str) -> None:
-        super().__init__(clock=clock, device_type=device_type)
-        self.added: list[StepTimes] = []
-
-    def add(self, step: StepTimes) -> None:
-        self.added.append(step)
-
-
-class Loop:
-    """Drives a recorder as Lightning's training loop does."""
-
-    def __init__(self, *, on_device: bool = False) -> None:
-        self.clock = FakeClock()
-        self.device = FakeDevice(self.clock) if on_device else None
-        self.trace = KeepingTrace(
-            clock="cuda" if on_device else "host", device_type="cuda" if on_device else "cpu"
-        )
-        self.recorder = StepRecorder(self.trace, clock_ns=self.clock, events=self.device)
-        self.added = self.trace.added
-
-    def run(self, step: Step, *, samples: int | None = None, is_ours: bool = True) -> None:
-        clock, recorder = self.clock, self.recorder
-        if step.validates:
-            recorder.validation_started()
-        clock.now_ns += step.before_ns
-        self.fetch(step.wait_ns)
-        recorder.transfer_started()
-        clock.now_ns += step.transfer_ns
-        recorder.transfer_stopped()
-        recorder.step_started()
-        clock.now_ns += step.launch_ns
-        if self.device:
-            self.device.queue(step.device_ns)
-        recorder.step_stopped()
-        if is_ours:
-            recorder.commit(samples)
-
-    def fetch(self, wait_ns: int) -> None:
-        self.recorder.fetch_started()
-        self.clock.now_ns += wait_ns
-        self.recorder.fetch_stopped()
-
-    def start_epoch(self, first: Step | None = None) -> None:
-        self.recorder.epoch_started()
-        self.run(first or Step())
 
 
 @given(plan=st.lists(steps, max_size=8))
@@ -144,6 +37,8 @@ def test_on_the_host_clock_each_part_is_exactly_the_time_spent_in_it(plan: list[
             step.launch_ns,
             0 if step.validates else step.before_ns,
             step.before_ns if step.validates else 0,
+            0,
+            0,
         )
         for step in plan
     ]
@@ -260,7 +155,7 @@ def test_a_fetch_inside_the_step_counts_as_waiting_and_not_as_computing() -> Non
     loop.recorder.step_stopped()
     loop.recorder.commit(8)
 
-    assert loop.added[0].parts_ns == (5, 0, 5, 0, 0)
+    assert loop.added[0].parts_ns == (5, 0, 5, 0, 0, 0, 0)
     assert loop.added[0].samples == 8
 
 
@@ -308,7 +203,7 @@ def test_a_transfer_without_a_fetch_is_validations_and_does_not_count() -> None:
     loop.recorder.transfer_stopped()
     loop.run(Step(wait_ns=1))
 
-    assert loop.added[0].parts_ns == (1, 0, 0, 0, 50)
+    assert loop.added[0].parts_ns == (1, 0, 0, 0, 50, 0, 0)
 
 
 def test_a_step_that_nobody_commits_is_forgotten() -> None:
@@ -369,7 +264,9 @@ def test_the_first_steps_are_kept_apart_as_warmup() -> None:
     trace = StallTrace(clock="host", device_type="cpu")
 
     for wait_ns in range(WARMUP_STEPS + 3):
-        trace.add(StepTimes(parts_ns=(wait_ns, 0, 0, 0, 0), host_wait_ns=wait_ns, samples=None))
+        trace.add(
+            StepTimes(parts_ns=(wait_ns, 0, 0, 0, 0, 0, 0), host_wait_ns=wait_ns, samples=None)
+        )
 
     assert (trace.warmup.steps, trace.steady.steps) == (WARMUP_STEPS, 3)
     assert trace.steady.parts_ns[Part.WAIT] == 3 * WARMUP_STEPS + 3
@@ -377,13 +274,13 @@ def test_the_first_steps_are_kept_apart_as_warmup() -> None:
 
 def test_a_window_holds_the_steps_since_the_last_one() -> None:
     trace = StallTrace(clock="host", device_type="cpu")
-    step = StepTimes(parts_ns=(1, 2, 3, 4, 5), host_wait_ns=1, samples=2)
+    step = StepTimes(parts_ns=(1, 2, 3, 4, 5, 6, 7), host_wait_ns=1, samples=2)
 
     trace.add(step)
     trace.take_window()
     trace.add(step)
 
-    assert trace.take_window() == StallWindow(steps=1, stall_ns=1, wall_ns=10)
+    assert trace.take_window() == StallWindow(steps=1, stall_ns=1, wall_ns=23, host_wait_ns=1)
     assert trace.take_window() == StallWindow()
 
 
@@ -412,89 +309,6 @@ def test_any_wait_is_kept_to_within_two_hundred_and_fiftieth(wait_ns: int) -> No
 
 def test_no_wait_has_no_quantile() -> None:
     assert WaitHistogram().quantile_ns(0.5) is None
-
-
-def actions(opening: LoaderOpening, clock: FakeClock, *named: tuple[str, int]) -> bool:
-    ended = [_action(opening, clock, name, lasts_ns) for name, lasts_ns in named]
-    return any(ended)
-
-
-def _action(opening: LoaderOpening, clock: FakeClock, name: str, lasts_ns: int) -> bool:
-    if opening.started(name):
-        return True
-    clock.now_ns += lasts_ns
-    opening.stopped(name)
-    return False
-
-
-def test_opening_lasts_from_the_loader_hook_to_the_begin_of_training() -> None:
-    clock = FakeClock()
-    opening = LoaderOpening(clock, loader_is_new=True)
-
-    actions(opening, clock, ("[Callback]C.on_fit_start", 1000))
-    clock.now_ns += 500
-    actions(opening, clock, ("[LightningModule]M.train_dataloader", 7))
-    clock.now_ns += 20
-    actions(opening, clock, ("[LightningModule]M.val_dataloader", 3))
-    assert opening.started("[Callback]C.on_train_start")
-
-    assert opening.elapsed_ns() == 30
-
-
-def test_opening_of_a_loader_without_a_hook_follows_the_last_action() -> None:
-    clock = FakeClock()
-    opening = LoaderOpening(clock, loader_is_new=True)
-
-    actions(opening, clock, ("[Callback]C.on_fit_start", 1000))
-    clock.now_ns += 20
-    actions(opening, clock, ("[LightningModule]M.val_dataloader", 3))
-
-    assert opening.elapsed_ns() == 23
-
-
-def test_opening_inside_configure_optimizers_is_found() -> None:
-    clock = FakeClock()
-    opening = LoaderOpening(clock, loader_is_new=True)
-
-    opening.started("[LightningModule]M.configure_optimizers")
-    clock.now_ns += 100
-    actions(opening, clock, ("[LightningModule]M.train_dataloader", 7))
-    clock.now_ns += 20
-    opening.stopped("[LightningModule]M.configure_optimizers")
-    clock.now_ns += 1000
-    actions(opening, clock, ("[Callback]C.on_fit_start", 1000))
-
-    assert opening.elapsed_ns() == 27
-
-
-def test_opening_by_a_trial_run_is_not_measured() -> None:
-    clock = FakeClock()
-    opening = LoaderOpening(clock, loader_is_new=True)
-
-    opening.started("[Callback]BatchSizeFinder.on_fit_start")
-    nested = actions(
-        opening,
-        clock,
-        ("[LightningModule]M.train_dataloader", 7),
-        ("[LightningModule]M.on_train_start", 1),
-        ("run_training_epoch", 50),
-    )
-    opening.stopped("[Callback]BatchSizeFinder.on_fit_start")
-
-    assert not nested, "a trial's on_train_start is not ours"
-    assert opening.elapsed_ns() is None
-
-
-def test_between_epochs_only_a_loader_made_anew_takes_time() -> None:
-    clock = FakeClock()
-    opening = LoaderOpening(clock, loader_is_new=False)
-
-    actions(opening, clock, ("[Callback]C.on_train_epoch_end", 1000))
-    clock.now_ns += 50
-    assert opening.elapsed_ns() == 0
-    actions(opening, clock, ("[LightningModule]M.train_dataloader", 7))
-
-    assert opening.elapsed_ns() == 7
 
 
 def tensors(*shapes: tuple[int, ...]) -> list[torch.Tensor]:

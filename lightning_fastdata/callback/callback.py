@@ -10,20 +10,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import lightning.pytorch
 import pytorch_lightning
 from typing_extensions import override
 
 from lightning_fastdata.callback.bad_samples import bad_samples_of
+from lightning_fastdata.callback.limit import check_limit, hold_to_limit
+from lightning_fastdata.callback.reporting import (
+    REPORTS,
+    Report,
+    give_reports,
+    summary_of_last_run,
+)
 from lightning_fastdata.callback.run import MeasuredRun
+from lightning_fastdata.callback.watching import HostWatch, LoaderWatch, machine_facts
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.report import render_terminal, say, write_json
+from lightning_fastdata.report import say
 from lightning_fastdata.stalls import StallSummary
-
-Report: TypeAlias = Literal["terminal", "json"]
-_REPORTS: tuple[Report, ...] = ("terminal", "json")
+from lightning_fastdata.trace import RunRecord
 
 _logger = logging.getLogger(__name__)
 
@@ -33,17 +39,25 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
 ):
     """Measure where a training run waits for data, with any loader, and report it at the end.
 
+    It names the cause (``summary.findings``), the lines and samples to blame, one change to make,
+    and the stall to expect after it. Make the change, run again with the same ``dirpath``, and the
+    report sets the prediction beside what was measured.
+
     Works with the Trainers of ``lightning`` and ``pytorch_lightning``, beside your own profiler.
-    It costs some ten microseconds a step and never waits for the device while training runs.
+    It costs some tens of microseconds a step and never waits for the device while training runs.
     Validation, sanity checks, checkpoints and logging are never counted as waiting for data.
 
     Args:
-        dirpath: Folder for the JSON report, ``summary.json``; ``None`` is ``stall_report`` in the
-            trainer's log folder. The report of an earlier run in that folder is replaced.
-        reports: What to give at the end: ``"terminal"`` prints a table, ``"json"`` writes a
-            file.
+        dirpath: Folder for the reports; ``None`` is ``stall_report`` in the trainer's log folder.
+            Those of an earlier run in that folder are replaced.
+        reports: What to give at the end: ``"terminal"`` prints, ``"json"`` writes
+            ``summary.json``, ``"html"`` the page ``report.html``, ``"trace"`` the newest steps as
+            ``trace.json`` for Perfetto or ``chrome://tracing``.
         log_every_n_steps: Every how many batches the stall since the last time goes to the
             trainer's loggers; 0 never.
+        fail_above: Share (0 to 1) of a step that may be stall. Above it, ``fit`` ends with a
+            ``StallLimitError`` after training and all reports are done, as a gate for tests of
+            speed; ``None`` is no limit.
 
     Attributes:
         summary: What was measured, after training has ended; ``None`` before, or where a run was
@@ -51,23 +65,28 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
 
     Raises:
         SettingsError: An argument that cannot work.
+        StallLimitError: At the end of ``fit``, above ``fail_above``.
     """
 
     def __init__(
         self,
         dirpath: str | os.PathLike[str] | None = None,
         *,
-        reports: Sequence[Report] = _REPORTS,
+        reports: Sequence[Report] = REPORTS,
         log_every_n_steps: int = 50,
+        fail_above: float | None = None,
     ) -> None:
         _check(dirpath, reports, log_every_n_steps)
+        check_limit(fail_above)
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.reports = tuple(reports)
         self.log_every_n_steps = log_every_n_steps
+        self.fail_above = fail_above
         self.summary: StallSummary | None = None
         self._clock_ns: Callable[[], int] = time.perf_counter_ns
         self._run: MeasuredRun | None = None
-        self._json_path: Path | None = None
+        self._loaders, self._host = LoaderWatch(), HostWatch(lambda: None)
+        self._folder: Path | None = None
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -80,14 +99,18 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         elif trainer.barebones:
             _say(trainer, "DataStallProfiler: Trainer(barebones=True) is not measured.")
         else:
-            self._json_path = self._choose_json_path(trainer)
-            self._run = MeasuredRun(self._clock_ns)
-            self._run.put_into(trainer)
+            self._folder = self._choose_folder(trainer)
+            run = self._run = MeasuredRun(self._clock_ns)
+            run.put_into(trainer)
+            self._loaders, self._host = LoaderWatch(), HostWatch(lambda: run.part_now)
+            self._loaders.put_into(trainer)
 
     @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if self._run is not None:
             self._run.begin(trainer)
+            self._loaders.begin(trainer)
+            self._host.start()
 
     @override
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
@@ -109,11 +132,14 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
     @override
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._run is not None:
-            self.summary = self._run.end(wait=True)
+            self.summary = self._concluded(self._run, trainer, wait=True)
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        was_measured = self._run is not None and not trainer.fast_dev_run
         self._close(trainer)
+        if was_measured and self.fail_above is not None:
+            hold_to_limit(self.summary, self.fail_above)
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -126,14 +152,33 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         run.take_out_of(trainer)
         if self.summary is None:
             # The run broke off, perhaps with the device: read only what has already arrived.
-            self.summary = run.end(wait=False)
-        if self.summary is not None:
-            self.summary = _with_bad_samples(self.summary, trainer)
+            self.summary = self._concluded(run, trainer, wait=False)
+        self._loaders.take_out()
+        self._host.stop()
         if self.summary is not None and trainer.is_global_zero:
-            self._give_reports(self.summary)
+            give_reports(self.summary, run.record, reports=self.reports, folder=self._folder)
 
-    def _choose_json_path(self, trainer: Any) -> Path | None:
-        if "json" not in self.reports or trainer.fast_dev_run:
+    def _concluded(self, run: MeasuredRun, trainer: Any, *, wait: bool) -> StallSummary | None:
+        """What the run comes to; never ends it, and never hides that something failed."""
+        summary = run.end(wait=wait)
+        self._host.stop()
+        if summary is None or run.record is None:
+            return summary
+        try:
+            record: RunRecord = run.record
+            record.loaders = self._loaders.records()
+            record.machine = machine_facts(trainer.strategy.root_device)
+            self._host.give_to(record)
+            from lightning_fastdata.stalls import conclude
+
+            summary = conclude(record, before=summary_of_last_run(self._folder))
+        except Exception as error:
+            _logger.warning("DataStallProfiler: the causes were not looked for (%r).", error)
+            summary = replace(summary, problem=summary.problem or f"no causes ({error!r})")
+        return _with_bad_samples(summary, trainer)
+
+    def _choose_folder(self, trainer: Any) -> Path | None:
+        if not {"json", "html", "trace"} & set(self.reports) or trainer.fast_dev_run:
             return None
         folder = self.dirpath
         if folder is None:
@@ -143,19 +188,7 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
                 _say(trainer, f"No stall report file: {root} is not a local folder. Pass dirpath.")
                 return None
             folder = Path(root) / "stall_report"
-        return folder / "summary.json"
-
-    def _give_reports(self, summary: StallSummary) -> None:
-        try:
-            if "terminal" in self.reports:
-                render_terminal(summary)
-            if self._json_path is not None:
-                write_json(summary, self._json_path)
-                say(f"Stall report: {self._json_path}")
-        except Exception as error:
-            _logger.warning(
-                "The stall report could not be given (%r). Pass another dirpath.", error
-            )
+        return folder
 
 
 def _check(dirpath: Any, reports: Any, log_every_n_steps: Any) -> None:
@@ -166,12 +199,12 @@ def _check(dirpath: Any, reports: Any, log_every_n_steps: Any) -> None:
     if isinstance(reports, str) or not isinstance(reports, Sequence):
         raise SettingsError(
             f"reports is {reports!r}, but a sequence of names is wanted. "
-            f"Choose from {_REPORTS}, for example reports=('json',)."
+            f"Choose from {REPORTS}, for example reports=('json',)."
         )
-    unknown = [report for report in reports if report not in _REPORTS]
+    unknown = [report for report in reports if report not in REPORTS]
     if unknown:
         raise SettingsError(
-            f"reports has {unknown[0]!r}, but only {_REPORTS} can be given. Leave it out."
+            f"reports has {unknown[0]!r}, but only {REPORTS} can be given. Leave it out."
         )
     is_count = isinstance(log_every_n_steps, int) and not isinstance(log_every_n_steps, bool)
     if not is_count or log_every_n_steps < 0:

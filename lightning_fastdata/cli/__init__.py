@@ -1,10 +1,11 @@
-"""The command line: ``lightning-fastdata demo`` and ``lightning-fastdata doctor``."""
+"""The command line: ``lightning-fastdata demo``, ``doctor``, ``report`` and ``compare``."""
 
 import sys
 from collections.abc import Sequence
 
 from lightning_fastdata.cli.arguments import build_parser, demo_options
 from lightning_fastdata.cli.doctor_arguments import doctor_options
+from lightning_fastdata.cli.report_arguments import compare_options, report_options
 from lightning_fastdata.errors import FastDataError
 
 __all__ = ["main"]
@@ -20,8 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; ``None`` is those of this process.
 
     Returns:
-        The exit status: 0, 1 where the doctor found something wrong, 2 where something was refused
-        or could not be done (said in one sentence on standard error), 130 after ctrl-C.
+        The exit status: 0, 1 where the doctor found something wrong or a compared run is worse, 2
+        where something was refused or could not be done (said in one sentence on standard error),
+        130 after ctrl-C.
 
     Raises:
         SystemExit: After ``--help`` and ``--version``, as argparse does it.
@@ -37,6 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lightning_fastdata.cli.doctor import run_doctor
 
             return run_doctor(doctor_options(arguments))
+        if arguments.command == "report":
+            from lightning_fastdata.cli.report import run_report
+
+            return run_report(report_options(arguments))
+        if arguments.command == "compare":
+            from lightning_fastdata.cli.compare import run_compare
+
+            return run_compare(compare_options(arguments))
         options = demo_options(arguments)
         from lightning_fastdata.cli.demo import run_demo
 

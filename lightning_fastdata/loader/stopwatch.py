@@ -3,11 +3,14 @@
 import contextlib
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from lightning_fastdata.loader.make import NO_ROW
+from lightning_fastdata.trace.lines import LineSampler
+from lightning_fastdata.trace.stages import StageTimes
 from lightning_fastdata.trace.work import ChunkTimes
 
 BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
@@ -30,6 +33,9 @@ class Stopwatch:
         self._began_ns = self._at_ns = self._step_began_ns = self._cpu_ns = 0
         self._slowest: list[tuple[int, int]] = []
         self._steps_ns: dict[str, int] = {}
+        self._stages = StageTimes()
+        # The training process has a sampler of its own, which also sees what is not loading.
+        self._lines = None if worker is None else LineSampler(threading.get_ident())
 
     def begin(self, *, closely: bool) -> None:
         """Begin a chunk.
@@ -38,12 +44,16 @@ class Stopwatch:
             closely: Whether samples, steps, reads and waits for a core are told apart, which takes
                 some microseconds a chunk and a third of one a sample.
         """
-        self._is_close = closely
+        if closely is not self._is_close:
+            self._be_close(closely)
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         if closely:
             self._reset()
             self._kernel = self._kernel or _Kernel()
             self._kernel.begin()
+            self._stages.begin()
+            if self._lines is not None:
+                self._lines.begin()
         self._cpu_ns = time.thread_time_ns()
         self._began_ns = self._at_ns = time.perf_counter_ns()
 
@@ -99,17 +109,28 @@ class Stopwatch:
         read_bytes, core_wait_ns = self._kernel.end()
         cached_bytes = None if read_bytes is None else max(0, read_bytes - times.read_bytes)
         slowest = sorted(self._slowest, reverse=True)
+        lines, looks = ((), 0) if self._lines is None else self._lines.take()
         return times._replace(
             cached_bytes=cached_bytes,
             core_wait_ns=core_wait_ns,
             collate_ns=self._steps_ns.get("collate", 0),
             transform_ns=self._steps_ns.get("transform", 0),
             pack_ns=self._steps_ns.get("pack", 0),
+            stages_ns=self._stages.take(),
+            lines=lines,
+            looks=looks,
             slowest=tuple(
                 (times.first_row + row, row if key_of is None else key_of(row), sample_ns)
                 for sample_ns, row in slowest
             ),
         )
+
+    def _be_close(self, closely: bool) -> None:
+        self._is_close = closely
+        if self._lines is not None and closely:
+            self._lines.start()
+        elif self._lines is not None:
+            self._lines.stop()
 
     def _sample_ended(self, sample_ns: int) -> None:
         slowest = self._slowest

@@ -12,11 +12,16 @@ class AsJson(Protocol):
 
 
 def write_json(result: AsJson, path: Path) -> None:
-    """Write ``result`` to ``path``, making its folder; an older file of that name is replaced.
+    """Write ``result`` to ``path``, making its folder; an older file of that name is replaced."""
+    write_text(result.to_json() + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write ``text`` to ``path``, making its folder; an older file of that name is replaced.
 
     A reader never sees half a file: the text is written beside it and then moved there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(result.to_json() + "\n", encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

@@ -1,25 +1,43 @@
-"""One summary as a table for the terminal."""
+"""One summary for the terminal: a table, the verdict, and what to change."""
 
 import statistics
 
 from rich.console import Console
+from rich.text import Text
 
+from lightning_fastdata.report.findings_text import LineKind, findings_lines
 from lightning_fastdata.report.table import ReportTable, show
-from lightning_fastdata.report.units import duration, percent, rate, share, step_ms
-from lightning_fastdata.stalls import StallSummary, stall_level
+from lightning_fastdata.report.units import duration, rate, share, step_ms
+from lightning_fastdata.report.words import printable
+from lightning_fastdata.stalls import StallSummary
+from lightning_fastdata.stalls.verdict import verdict_sentence
 
 _BAR_CELLS, _BAD_SHOWN = 20, 5
+_STYLES: dict[LineKind, str] = {
+    "title": "bold",
+    "evidence": "dim",
+    "advice": "green",
+    "note": "",
+}
 
 
 def render_terminal(summary: StallSummary, *, console: Console | None = None) -> None:
-    """Print where the time of a training step went.
+    """Print where the time of a training step went, how bad that is, and what to change.
 
     Args:
         summary: What was measured.
         console: Where to print; ``None`` is standard output. A terminal or a notebook gets a drawn
-            table, anything else (a log file, a pipe) plain ASCII.
+            table, anything else (a log file, a pipe) plain text.
     """
+    console = console or Console()
     show(summary_table(summary), console)
+    draws = console.is_terminal or console.is_jupyter
+    for kind, line in findings_lines(summary):
+        if draws:
+            # Text objects throughout: a name with brackets in it must not be taken for markup.
+            console.print(Text(line, style=_STYLES[kind]))
+        else:
+            print(line, file=console.file)
 
 
 def say(line: str) -> None:
@@ -56,15 +74,7 @@ def summary_table(summary: StallSummary) -> ReportTable:
 
 def verdict(summary: StallSummary) -> str:
     """Return one sentence on whether the data keeps up."""
-    if summary.stall_fraction is None:
-        return "Verdict: too short to judge; no step ran after the first of an epoch."
-    lost = percent(summary.stall_fraction)
-    level = stall_level(summary.stall_fraction)
-    if level == "keeps_up":
-        return f"Verdict: the data keeps up; training waits for it {lost} of the time."
-    if level == "waits":
-        return f"Verdict: training waits for data {lost} of the time."
-    return f"Verdict: training is starved of data; it waits {lost} of the time."
+    return f"Verdict: {verdict_sentence(summary.stall_fraction)}"
 
 
 def _facts(summary: StallSummary) -> tuple[str, ...]:
@@ -95,11 +105,11 @@ def _facts(summary: StallSummary) -> tuple[str, ...]:
         )
     if summary.bad_samples:
         facts.append(f"Samples that could not be made: {len(summary.bad_samples)}")
-        facts += [f"  {bad}" for bad in summary.bad_samples[:_BAD_SHOWN]]
+        facts += [f"  {printable(bad)}" for bad in summary.bad_samples[:_BAD_SHOWN]]
         if len(summary.bad_samples) > _BAD_SHOWN:
             facts.append(f"  and {len(summary.bad_samples) - _BAD_SHOWN} more")
     if summary.problem is not None:
-        facts.append(f"Incomplete: {summary.problem}")
+        facts.append(f"Incomplete: {printable(summary.problem)}")
     return tuple(facts)
 
 

@@ -32,3 +32,13 @@ def rate(per_s: float | None) -> str:
     if per_s is None:
         return NOT_MEASURED
     return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.1f}"
+
+
+def size(size_bytes: int | None) -> str:
+    """Return an amount of memory in the unit that suits its size."""
+    if size_bytes is None:
+        return NOT_MEASURED
+    for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes >= step:
+            return f"{size_bytes / step:.1f} {unit}"
+    return f"{size_bytes} bytes"

@@ -1,5 +1,6 @@
 """Where training waits for data: a trace becomes a summary. Pure functions."""
 
+from lightning_fastdata.stalls.conclude import conclude
 from lightning_fastdata.stalls.detail import DepthPoint, LaneSpan, RunDetail, TimelineBucket
 from lightning_fastdata.stalls.figures import (
     EpochFigures,
@@ -10,12 +11,14 @@ from lightning_fastdata.stalls.figures import (
     WorkerFigures,
 )
 from lightning_fastdata.stalls.finding import Cause, Finding, FollowedAdvice, SettingChange
+from lightning_fastdata.stalls.judge import diagnose
 from lightning_fastdata.stalls.level import StallLevel, StallThresholds, stall_level
 from lightning_fastdata.stalls.summary import (
     SCHEMA_VERSION,
     StallSummary,
     summarise,
 )
+from lightning_fastdata.stalls.thresholds import FindingThresholds
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -23,6 +26,7 @@ __all__ = [
     "DepthPoint",
     "EpochFigures",
     "Finding",
+    "FindingThresholds",
     "FollowedAdvice",
     "LaneSpan",
     "LineShare",
@@ -36,6 +40,8 @@ __all__ = [
     "StallThresholds",
     "TimelineBucket",
     "WorkerFigures",
+    "conclude",
+    "diagnose",
     "stall_level",
     "summarise",
 ]

@@ -1,10 +1,9 @@
 """A trace becomes a ``StallSummary``: where the time of a training step went."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from html import escape
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lightning_fastdata.stalls.detail import RunDetail
 from lightning_fastdata.stalls.figures import (
@@ -16,6 +15,7 @@ from lightning_fastdata.stalls.figures import (
     WorkerFigures,
 )
 from lightning_fastdata.stalls.finding import Finding, FollowedAdvice
+from lightning_fastdata.stalls.notebook import summary_html
 from lightning_fastdata.trace import (
     WARMUP_STEPS,
     Clock,
@@ -24,6 +24,9 @@ from lightning_fastdata.trace import (
     StepTotals,
     WaitHistogram,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 2
 """Of the JSON form. Raised when a field changes its meaning or goes away."""
@@ -117,15 +120,22 @@ class StallSummary:
 
     def to_json(self) -> str:
         """Return all fields, with the version of their meaning, as JSON text."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2)
+        from lightning_fastdata.stalls.json_form import summary_to_json
+
+        return summary_to_json(self)
+
+    def plot(self) -> "Figure":
+        """Draw where the time went, as a matplotlib figure to show or to save.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed (the extra ``plot``).
+        """
+        from lightning_fastdata.stalls.plot import plot_summary
+
+        return plot_summary(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{entry.name}</th>"
-            f"<td>{escape(_shown(getattr(self, entry.name)))}</td></tr>"
-            for entry in fields(self)
-        )
-        return f"<table><caption>StallSummary</caption>{rows}</table>"
+        return summary_html(self)
 
 
 def summarise(trace: StallTrace) -> StallSummary:
@@ -191,13 +201,3 @@ def _hidden_wait_ns(trace: StallTrace, totals: StepTotals) -> int | None:
     if trace.clock == "host" and trace.device_type != "cpu":
         return None
     return totals.hidden_wait_ns
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, tuple):
-        return ", ".join(str(entry) for entry in value) or "none"
-    return str(value)

@@ -87,3 +87,6 @@ class RunRecord:
     """By interval, then by rank; empty in a run of one process."""
     settings: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     """Of the trainer, where advice may change them: ``val_check_interval`` and so on."""
+    host_cpu_cores: float | None = None
+    """Cores that the training process itself kept busy while it trained, by its mean; ``None`` is
+    not known."""

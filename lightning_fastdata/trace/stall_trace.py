@@ -36,8 +36,14 @@ class StallTrace:
         self.epoch_start_ns: deque[int] = deque(maxlen=MAX_EPOCHS)
         self.problem: str | None = None
 
-    def add(self, step: StepTimes) -> None:
-        """Record one step that is not the first of its epoch."""
+    def add(self, step: StepTimes, epoch: EpochTotals | None = None) -> None:
+        """Record one step that is not the first of its epoch.
+
+        Args:
+            step: Where its time went.
+            epoch: The epoch that it belongs to; steps of a device are read late, perhaps when the
+                next epoch has begun. ``None`` is the newest.
+        """
         (self.warmup if self.warmup.steps < WARMUP_STEPS else self.steady).add(step)
         self.recent.append(step)
         began_ns = step.spans[0][1] if step.spans else 0
@@ -48,8 +54,9 @@ class StallTrace:
         window.stall_ns += step.parts_ns[Part.WAIT]
         window.wall_ns += wall_ns
         window.host_wait_ns += step.host_wait_ns
-        if self.epochs:
+        if epoch is None and self.epochs:
             epoch = self.epochs[-1]
+        if epoch is not None:
             epoch.steps += 1
             epoch.stall_ns += step.parts_ns[Part.WAIT]
             epoch.wall_ns += wall_ns

@@ -10,13 +10,6 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from lightning_fastdata.trace.work import ChunkTimes
 
 
-class _OpeningMoment:
-    """Becomes the moment at which somebody unpickles it."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return time.perf_counter_ns, ()
-
-
 class _PackedMoment:
     """Becomes the moment at which it was pickled."""
 
@@ -65,10 +58,11 @@ class Envelope:
         """How long the training process took to read it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle is written and read in order, so the two moments enclose the batch's own bytes.
-        # A queue pickles in a thread of its own: the worker is at its next batch by then.
-        inside = (_OPENING, self.batch, self.times, self.problem, self.pin_device, _PackedMoment())
-        return _opened, inside
+        # A pickle is written in order, so the moment comes after the batch's own bytes. A queue
+        # pickles in a thread of its own: the worker is at its next batch by then. The times go as
+        # a bare tuple, since the reader has to look up each class by its name.
+        times = None if self.times is None else tuple(self.times)
+        return _opened, (self.batch, times, self.problem, self.pin_device, _PackedMoment())
 
     def pin_memory(self) -> "Envelope":
         """Pin the batch as torch does it; torch calls this in its pin thread."""
@@ -96,18 +90,14 @@ class Envelope:
         return None if self.times is None else self.times.ended_ns
 
 
-_OPENING = _OpeningMoment()
-
-
 def _opened(
-    opening_ns: int,
     batch: Any,
-    times: ChunkTimes | None,
+    times: tuple[Any, ...] | None,
     problem: str | None,
     pin_device: str | None,
     packed_ns: int,
 ) -> Envelope:
-    envelope = Envelope(batch, times, problem, pin_device)
+    envelope = Envelope(batch, None if times is None else ChunkTimes(*times), problem, pin_device)
     envelope.packed_ns, envelope.opened_ns = packed_ns, time.perf_counter_ns()
     return envelope
 

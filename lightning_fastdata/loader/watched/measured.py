@@ -21,19 +21,28 @@ class Meter:
         self.problem: str | None = None
         """Why it has stopped measuring."""
         self._stopwatch: Stopwatch | None = None
-        self._keys: list[Any] = []
+        self.keys: list[Any] = []
+        """The index or key of each sample of the batch."""
+        self._note: Callable[[int], None] = _nobody_notes
         self._samples = 0
         self._is_open = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Meter, ()  # a worker measures with a stopwatch of its own
 
-    def begin(self) -> None:
-        """Begin a batch."""
-        self._keys.clear()
-        self._samples, self._is_open = 0, True
+    def begin(self, samples: int = 0) -> Callable[[int], None]:
+        """Begin a batch.
+
+        Args:
+            samples: How many there are, where they are made at one go.
+
+        Returns:
+            Takes note that the sample of a row is about to be made.
+        """
+        self.keys.clear()
+        self._samples, self._is_open = samples, True
         if self.problem is not None:
-            return
+            return _nobody_notes
         try:
             if self._stopwatch is None:
                 # Here and not before: only now it is known which process this is.
@@ -42,30 +51,28 @@ class Meter:
             self._stopwatch.begin(closely=True)
         except Exception as error:
             self._give_up(error)
+            return _nobody_notes
+        return self._stopwatch.sample
 
-    def sample(self, key: Any) -> None:
-        """Note that a sample is about to be made."""
-        if self._stopwatch is not None:
-            self._keys.append(key)
-            self._stopwatch.sample(self._samples)
-        self._samples += 1
+    def begin_one(self, index: Any) -> None:
+        """Begin a batch that is one sample, or, for a list of indices, made at one go."""
+        if isinstance(index, list):
+            self.begin(len(index))
+            return
+        note = self.begin()
+        self.keys.append(index)
+        note(0)
 
     def next_sample(self) -> None:
         """Note that the next sample of a stream is wanted, maybe the first of a batch."""
         if not self._is_open:
-            self.begin()
-        self.sample(None)
+            self._note = self.begin()
+        self._note(len(self.keys))
+        self.keys.append(None)
 
     def no_sample(self) -> None:
         """Take the last sample back: the stream had no more."""
-        self._samples -= 1
-
-    def whole(self, indices: Any) -> None:
-        """Note that all samples are about to be made at one go."""
-        try:
-            self._samples = len(indices)
-        except TypeError:  # an iterator: the samples in it are not known
-            self._samples = 0
+        self.keys.pop()
 
     def drop(self) -> None:
         """Forget the batch, which could not be made."""
@@ -86,18 +93,24 @@ class Meter:
         if self._stopwatch is None:
             return None
         try:
-            times = self._stopwatch.stop(samples=self._samples, key_of=self._key_of)
-            made = tuple(slow for slow in times.slowest if slow[0] < self._samples)
+            samples = self._samples or len(self.keys)
+            times = self._stopwatch.stop(samples=samples, key_of=self._key_of)
+            made = tuple(slow for slow in times.slowest if slow[0] < samples)
             return times._replace(slowest=made)
         except Exception as error:
             self._give_up(error)
             return None
 
     def _key_of(self, row: int) -> Any:
-        return plain_key(self._keys[row])
+        return plain_key(self.keys[row]) if row < len(self.keys) else None
 
     def _give_up(self, error: Exception) -> None:
-        self._stopwatch, self.problem = None, f"a worker could not measure ({error!r})"
+        self._stopwatch, self._note = None, _nobody_notes
+        self.problem = f"a worker could not measure ({error!r})"
+
+
+def _nobody_notes(row: int) -> None:
+    pass
 
 
 def plain_key(key: Any) -> Any:
@@ -121,30 +134,30 @@ class MeasuredDataset:
 
     def __getitem__(self, index: Any) -> Any:
         """One item, without automatic batching."""
-        self._meter.begin()
-        if isinstance(index, list):
-            self._meter.whole(index)
-        else:
-            self._meter.sample(index)
+        self._meter.begin_one(index)
         return self.dataset[index]
 
     def __getitems__(self, indices: Any) -> Any:
         """The samples of a batch."""
-        meter = self._meter
-        meter.begin()
         subsets, base = _through_subsets(self.dataset)
         # torch asks a dataset in this way, and a Subset asks the one inside it with callable().
         getitems = getattr(base, "__getitems__", None)
         if callable(getitems) if subsets else getitems:
-            meter.whole(indices)
+            self._meter.begin(_length_of(indices))
             return self.dataset.__getitems__(indices)
-        samples = []
-        for index in indices:
-            meter.sample(index)
+        samples: list[Any] = []
+        note, keys = self._meter.begin(), self._meter.keys
+        for row, index in enumerate(indices):
+            keys.append(index)
+            note(row)
             for subset in subsets:
                 index = subset.indices[index]
             samples.append(base[index])
         return samples
+
+
+def _length_of(indices: Any) -> int:
+    return len(indices) if hasattr(indices, "__len__") else 0
 
 
 def _through_subsets(dataset: Any) -> tuple[list[Any], Any]:

@@ -1,0 +1,1 @@
+"""One pure function for each cause of lost time."""

@@ -1,0 +1,192 @@
+"""What is wrong with a run: the causes of lost time, the most costly first."""
+
+from collections.abc import Iterator
+
+from lightning_fastdata.stalls.case import Case, LoaderCase
+from lightning_fastdata.stalls.causes.device import exposed_transfer, waits_for_device
+from lightning_fastdata.stalls.causes.edges import slow_starts
+from lightning_fastdata.stalls.causes.handing import slow_handing
+from lightning_fastdata.stalls.causes.host import other_work
+from lightning_fastdata.stalls.causes.ranks import straggling_rank
+from lightning_fastdata.stalls.causes.slow import slow_few
+from lightning_fastdata.stalls.causes.storage import cold_data, cold_start, slow_storage
+from lightning_fastdata.stalls.causes.workers import not_enough, too_many
+from lightning_fastdata.stalls.finding import Finding
+from lightning_fastdata.stalls.rank_figures import straggling
+from lightning_fastdata.stalls.reading import reading
+from lightning_fastdata.stalls.summary import StallSummary
+from lightning_fastdata.stalls.thresholds import FindingThresholds
+from lightning_fastdata.stalls.what_if import Measured, WhatIf
+from lightning_fastdata.stalls.workload import Kept, workload_of
+from lightning_fastdata.trace import LoaderRecord, RunRecord
+from lightning_fastdata.tuning.choose import HANDOVER_NS
+
+MOST_LOADERS = 4  # guess: of several that train together, those that are waited for most
+
+
+def diagnose(
+    record: RunRecord, summary: StallSummary, thresholds: FindingThresholds | None = None
+) -> tuple[Finding, ...]:
+    """Find the causes of lost time, the most costly first.
+
+    The measured stall is parted among its causes: what a replay no longer loses once slow samples
+    take the usual time belongs to them, and so on, one cause after the other. The rest is the
+    workers'. So the shares of these causes add up to the stall and no more.
+
+    Args:
+        record: Everything that was recorded.
+        summary: Its sums.
+        thresholds: What is worth a finding; ``None`` takes the usual limits.
+
+    Returns:
+        What to change. Advice that saves memory rather than time comes last, with a share of 0.
+    """
+    limits = thresholds or FindingThresholds()
+    ranks = straggling(record.ranks, limits.straggle_margin_fraction)
+    case = Case(record=record, summary=summary, limits=limits, straggling=ranks)
+    findings = [*_all(case)]
+    findings.sort(key=lambda finding: -finding.stall_fraction)  # stable: the order of asking
+    return tuple(findings)
+
+
+def _all(case: Case) -> Iterator[Finding]:
+    stall = case.summary.stall_fraction or 0.0
+    straggler = straggling_rank(case)
+    if straggler is not None:
+        yield straggler
+        if case.straggling.worst == case.record.rank:
+            stall = max(0.0, stall - straggler.stall_fraction)
+    cold = cold_start(case) if stall >= case.limits.stall_fraction else None
+    if cold is not None:
+        share = min(stall, cold.cost_fraction)
+        yield cold_data(case, cold, share)
+        stall -= share
+    if stall >= case.limits.stall_fraction:
+        yield from _of_loaders(case, stall, 0 if cold is None else 1)
+    for finding in (exposed_transfer(case), waits_for_device(case), slow_starts(case)):
+        if finding is not None:
+            yield finding
+    yield from other_work(case)
+    if stall < case.limits.keeps_up_fraction and case.summary.stall_fraction is not None:
+        for about in _loader_cases(case, stall, 0):
+            finding = too_many(about)
+            if finding is not None:
+                yield finding
+
+
+def _of_loaders(case: Case, stall: float, passes_left_out: int) -> Iterator[Finding]:
+    for about in _loader_cases(case, stall, passes_left_out):
+        if about.stall_fraction >= case.limits.stall_fraction or len(case.record.loaders) == 1:
+            yield from _of_one(about)
+
+
+def _loader_cases(case: Case, stall: float, passes_left_out: int) -> list[LoaderCase]:
+    """Part the stall among loaders by how long each was waited for."""
+    summary, cases = case.summary, []
+    waits = {id(loader): _waited_ns(loader) for loader in case.record.loaders}
+    whole_ns = sum(waits.values())
+    loaders = sorted(case.record.loaders, key=lambda loader: -waits[id(loader)])[:MOST_LOADERS]
+    steps = max(1, summary.steps)
+    for loader in loaders:
+        part = waits[id(loader)] / whole_ns if whole_ns else 1 / len(case.record.loaders)
+        workload = workload_of(
+            loader,
+            case.record.stall,
+            is_drained=case.waits_for_device,
+            passes_left_out=passes_left_out,
+        )
+        what_if = None
+        if workload is not None:
+            lost_ns = stall * summary.wall_ns / steps
+            measured = Measured(
+                stall_ns=lost_ns * part,
+                other_stall_ns=max(0.0, summary.exposed_stall_ns / steps - lost_ns * part),
+                busy_ns=(summary.wall_ns - summary.exposed_stall_ns) / steps,
+                cores=case.cores,
+                host_cores=_host_cores(case, loader),
+            )
+            what_if = WhatIf(workload, measured)
+        cases.append(
+            LoaderCase(case=case, loader=loader, stall_fraction=stall * part, what_if=what_if)
+        )
+    return cases
+
+
+def _of_one(about: LoaderCase) -> Iterator[Finding]:
+    """Take one cause away after the other, and blame it for the stall that goes with it."""
+    what_if, limits = about.what_if, about.case.limits
+    if what_if is None or what_if.as_it_was_ns <= 0:
+        yield not_enough(about, about.stall_fraction, 0.0)
+        return
+    totals = about.loader.work.totals
+    found = reading(totals, limits)
+    shares = _shares(what_if, about.stall_fraction, limits, is_storage=bool(found.evidence))
+    rest, core_wait = shares["rest"], shares["core_wait"]
+    ranked: list[tuple[float, Finding | None]] = []
+    for name, judge in (("handing", slow_handing), ("slow", slow_few)):
+        finding = judge(about, shares[name]) if shares[name] >= limits.share_fraction else None
+        if finding is None:
+            rest += shares[name]  # too little to be named, or nobody to name
+        ranked.append((shares[name], finding))
+    if shares["storage"] >= limits.share_fraction:
+        ranked.append((shares["storage"], slow_storage(about, shares["storage"], found)))
+    else:
+        rest += shares["storage"]
+    if rest + core_wait >= limits.share_fraction:
+        ranked.append((rest + core_wait, not_enough(about, rest + core_wait, core_wait)))
+    yield from (finding for _, finding in ranked if finding is not None)
+
+
+def _shares(
+    what_if: WhatIf, stall: float, limits: FindingThresholds, *, is_storage: bool
+) -> dict[str, float]:
+    """Part a loader's stall; the parts add up to it."""
+    base_ns = what_if.as_it_was_ns
+    totals = what_if.workload.loader.work.totals
+    core_wait = (totals.core_wait_ns or 0) >= limits.core_wait_fraction * max(1, totals.busy_ns)
+    slow_from = limits.slow_times
+    stages = [
+        ("handing", Kept(), what_if.workload.next_ns + what_if.workload.transit_ns > HANDOVER_NS),
+        ("slow", Kept(slow_from=slow_from), True),
+        ("storage", Kept(slow_from=slow_from, blocked=not is_storage), is_storage),
+        (
+            "core_wait",
+            Kept(slow_from=slow_from, blocked=not is_storage, core_wait=not core_wait),
+            core_wait,
+        ),
+    ]
+    shares: dict[str, float] = {}
+    left_ns = base_ns
+    # What a replay cannot explain went by while batches came over, if most of the waiting did.
+    unexplained_ns = max(0.0, what_if.measured.stall_ns - base_ns)
+    handed = what_if.workload.handed_fraction
+    is_handed = True
+    for name, kept, is_asked in stages:
+        shares[name] = 0.0
+        if is_asked:
+            is_handed = is_handed and name != "handing"
+            now_ns = min(left_ns, what_if.lost_ns(kept, is_handed=is_handed))
+            shares[name] = left_ns - now_ns
+            left_ns = now_ns
+    shares["rest"] = left_ns
+    if handed >= 0.5:
+        shares["handing"] += unexplained_ns
+    whole_ns = sum(shares.values())
+    return {name: stall * share / whole_ns for name, share in shares.items()}
+
+
+def _host_cores(case: Case, loader: LoaderRecord) -> float:
+    """Cores that the training process keeps busy while it does not wait; 1 where not known."""
+    used, summary = case.record.host_cpu_cores, case.summary
+    busy_ns = summary.wall_ns - summary.exposed_stall_ns
+    if used is None or busy_ns <= 0:
+        return 1.0
+    cpu_ns = used * summary.wall_ns
+    totals = loader.work.totals
+    if loader.setup.num_workers == 0 and totals.batches:  # what workers would do instead
+        cpu_ns -= totals.cpu_ns / totals.batches * summary.steps
+    return min(max(0.0, cpu_ns / busy_ns), case.cores or 1.0)
+
+
+def _waited_ns(loader: LoaderRecord) -> int:
+    return sum(max(0, batch.taken_ns - batch.wanted_ns) for batch in loader.work.recent)

@@ -1,0 +1,218 @@
+"""What a run would have waited for, had one thing been different."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from lightning_fastdata.stalls.workload import EVERYTHING, Kept, Pass, Workload
+from lightning_fastdata.trace import LoaderSetup
+from lightning_fastdata.tuning.choose import HANDOVER_BYTES_PER_S, HANDOVER_NS, RING_IN_FLIGHT
+from lightning_fastdata.tuning.replay import (
+    BatchCost,
+    Dispatch,
+    InlineDispatch,
+    RingDispatch,
+    Steps,
+    TorchDispatch,
+    fewest_workers,
+    replay,
+    scaled,
+    service_factor,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What a steady step took in the whole run, by its mean."""
+
+    stall_ns: float
+    """For this loader."""
+    other_stall_ns: float
+    """For other loaders."""
+    busy_ns: float
+    """All the rest, validation left out."""
+    cores: float | None
+    """That there are for workers and training process; ``None`` is not known."""
+    host_cores: float = 1.0
+    """That the training process keeps busy while it does not wait."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Replays of what one loader did.
+
+    A replay of the run as it was is set beside what was measured. What the replay does not explain
+    stays in every prediction; what it says too much of is taken off in proportion.
+    """
+
+    workload: Workload
+    measured: Measured
+
+    @cached_property
+    def as_it_was_ns(self) -> float:
+        """The mean loss a steady step, replayed without any change."""
+        return self.lost_ns()
+
+    def lost_ns(
+        self,
+        kept: Kept = EVERYTHING,
+        *,
+        num_workers: int | None = None,
+        is_handed: bool = True,
+        gaps: Sequence[Sequence[int]] | None = None,
+    ) -> float:
+        """Replay, and give the mean loss a steady step.
+
+        Args:
+            kept: What is left of the batches' costs.
+            num_workers: Another number of workers, who share the cores.
+            is_handed: Whether batches take time to come over.
+            gaps: Other times between batches, by pass.
+        """
+        costs = self.workload.costs(kept)
+        if num_workers is not None:
+            factor = self._factor(num_workers)
+            undisturbed = self.workload.costs(_alone(kept, self._contention()))
+            costs = [[scaled(cost, factor) for cost in each] for each in undisturbed]
+        dispatch = self._dispatch(num_workers, is_handed=is_handed)
+        transit_ns = self.workload.transit_ns if is_handed else 0
+        return self._play(costs, dispatch, transit_ns, gaps)
+
+    def predicted(self, lost_ns: float, *, saved_ns: float = 0.0) -> float:
+        """Return the run's stall for a replayed loss a step.
+
+        Args:
+            lost_ns: As ``lost_ns`` gives it.
+            saved_ns: What a step would take less besides.
+        """
+        stall_ns = self.measured.other_stall_ns + self.corrected_ns(lost_ns)
+        whole_ns = stall_ns + max(0.0, self.measured.busy_ns - saved_ns)
+        return min(1.0, stall_ns / whole_ns) if whole_ns > 0 else 0.0
+
+    def corrected_ns(self, lost_ns: float) -> float:
+        """Return a replayed loss as it would be measured."""
+        base_ns, stall_ns = self.as_it_was_ns, self.measured.stall_ns
+        if base_ns > stall_ns:
+            return lost_ns * stall_ns / base_ns
+        return lost_ns + (stall_ns - base_ns)
+
+    def fewest(self, most_stall_fraction: float, most_workers: int) -> tuple[int, float]:
+        """Return how few workers would do, or help at all, and the loss a step with them."""
+        kept = _alone(EVERYTHING, self._contention())
+        longest = max(range(len(self.workload.passes)), key=lambda k: len(self._gaps()[k]))
+        costs = self.workload.costs(kept)[longest]
+        found, _ = fewest_workers(
+            costs,
+            self._steps(self.workload.passes[longest], self._gaps()[longest]),
+            lambda num_workers: self._dispatch(num_workers, is_handed=True),
+            most=most_workers,
+            max_stall_fraction=most_stall_fraction,
+            transit_ns=self.workload.transit_ns,
+            factor=self._factor,
+        )
+        return found, self.lost_ns(num_workers=found)
+
+    @property
+    def cpu_fraction(self) -> float:
+        """Share of a worker's undisturbed time that computes."""
+        chunks = self.workload.chunks
+        cpu_ns = sum(chunk.cpu_ns for chunk in chunks)
+        wall_ns = sum(chunk.ended_ns - chunk.began_ns for chunk in chunks)
+        return min(1.0, max(0.0, cpu_ns / max(1.0, wall_ns * self._contention())))
+
+    @property
+    def busy_cores(self) -> float:
+        """Cores that this loader's workers used in the run, by its mean."""
+        step_ns = self.measured.stall_ns + self.measured.other_stall_ns + self.measured.busy_ns
+        batches = sum(len(each.batches) for each in self.workload.passes)
+        cpu_ns = sum(chunk.cpu_ns for chunk in self.workload.chunks) / max(1, batches)
+        return cpu_ns / step_ns if step_ns > 0 else 0.0
+
+    def _contention(self) -> float:
+        """The share of the workers' time that would be left if each always had a core."""
+        totals = self.workload.loader.work.totals
+        if totals.core_wait_ns is None or not totals.busy_ns:
+            return 1.0
+        return min(1.0, max(0.01, 1.0 - totals.core_wait_ns / totals.busy_ns))
+
+    def _factor(self, num_workers: int) -> float:
+        if self.measured.cores is None:
+            return 1.0
+        needed = self.workload.work_ns * self._contention() / max(1.0, self.measured.busy_ns)
+        return service_factor(
+            num_workers=num_workers,
+            cpu_fraction=self.cpu_fraction,
+            cores=self.measured.cores,
+            busy_elsewhere=self.measured.host_cores,
+            needed=needed,
+        )
+
+    def _dispatch(self, num_workers: int | None, *, is_handed: bool) -> Dispatch:
+        setup = self.workload.loader.setup
+        workers = setup.num_workers if num_workers is None else num_workers
+        if workers == 0:
+            return InlineDispatch()
+        next_ns = self.workload.next_ns if setup.num_workers else self._first_handover_ns()
+        next_ns = next_ns if is_handed else 0
+        if setup.is_ours and setup.engine != "torch":
+            return RingDispatch(
+                num_workers=workers,
+                depth=_depth(setup, workers),
+                is_cut=any(len(batch.chunks) > 1 for batch in self.workload.steady),
+                in_order=setup.in_order,
+                next_ns=next_ns,
+            )
+        return TorchDispatch(
+            num_workers=workers,
+            prefetch_factor=_prefetch_factor(setup),
+            in_order=setup.in_order,
+            next_ns=next_ns,
+        )
+
+    def _first_handover_ns(self) -> int:
+        """What taking a batch from workers will cost where there were none."""
+        sizes = [batch.size_bytes for batch in self.workload.steady if batch.size_bytes]
+        size_bytes = sizes[-1] if sizes and not self.workload.loader.setup.is_ours else 0
+        return HANDOVER_NS + round(1e9 * size_bytes / HANDOVER_BYTES_PER_S)
+
+    def _gaps(self) -> list[Sequence[int]]:
+        return [each.gaps_ns for each in self.workload.passes]
+
+    def _steps(self, each: Pass, gaps_ns: Sequence[int]) -> Steps:
+        device_ns = self.workload.device_ns
+        if device_ns is None:
+            return Steps(host_ns=gaps_ns)
+        return Steps(host_ns=gaps_ns, device_ns=device_ns[-len(each.batches) :])
+
+    def _play(
+        self,
+        costs: list[list[BatchCost]],
+        dispatch: Dispatch,
+        transit_ns: int,
+        gaps: Sequence[Sequence[int]] | None,
+    ) -> float:
+        lost_ns = steps = 0
+        for each, batches, gaps_ns in zip(
+            self.workload.passes, costs, gaps or self._gaps(), strict=True
+        ):
+            played = replay(batches, self._steps(each, gaps_ns), dispatch, transit_ns=transit_ns)
+            lost_ns += int(played.exposed_ns[1:].sum())
+            steps += len(batches) - 1
+        return lost_ns / max(1, steps)
+
+
+def _alone(kept: Kept, contention: float) -> Kept:
+    """What batches cost a worker that always has a core; chunk by chunk where that is known."""
+    if contention == 1.0:
+        return kept
+    return Kept(slow_from=kept.slow_from, blocked=kept.blocked, core_wait=False, factor=kept.factor)
+
+
+def _prefetch_factor(setup: LoaderSetup) -> int:
+    return max(1, setup.prefetch_batches // setup.num_workers) if setup.num_workers else 2
+
+
+def _depth(setup: LoaderSetup, workers: int) -> int:
+    if workers == setup.num_workers:
+        return max(1, setup.prefetch_batches)
+    return workers * max(2, min(4, RING_IN_FLIGHT // workers))
