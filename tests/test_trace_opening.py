@@ -86,3 +86,13 @@ def test_between_epochs_only_a_loader_made_anew_takes_time() -> None:
     actions(opening, clock, ("[LightningModule]M.train_dataloader", 7))
 
     assert opening.elapsed_ns() == 7
+
+
+def test_an_action_that_began_before_anybody_listened_does_not_count() -> None:
+    """An epoch of a search ends inside the hook that ran it."""
+    clock = FakeClock()
+    opening = LoaderOpening(clock, loader_is_new=False)
+
+    opening.stopped("[Callback]LearningRateFinder.on_train_epoch_start")
+
+    assert opening.started("[LightningModule]M.on_train_epoch_start")

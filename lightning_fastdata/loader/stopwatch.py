@@ -88,6 +88,8 @@ class Stopwatch:
             first_row: The place of the first one in its batch.
             key_of: Gives the index or key of the sample in a row of the chunk.
         """
+        if self._is_close:
+            self.enter("")
         ended_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
         before, after = self._usage, resource.getrusage(resource.RUSAGE_THREAD)
         times = ChunkTimes(
@@ -105,7 +107,6 @@ class Stopwatch:
 
     def _in_full(self, times: ChunkTimes, key_of: Callable[[int], Any] | None) -> ChunkTimes:
         assert self._kernel is not None
-        self.enter("")
         read_bytes, core_wait_ns = self._kernel.end()
         cached_bytes = None if read_bytes is None else max(0, read_bytes - times.read_bytes)
         slowest = sorted(self._slowest, reverse=True)

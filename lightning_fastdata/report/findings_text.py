@@ -69,7 +69,9 @@ def _finding(number: int, finding: Finding) -> list[FindingLine]:
         lines += _wrapped("evidence", "   because: ", printable(sentence))
     advice = printable(finding.advice)
     foreseen = prediction(finding)
-    lines += _wrapped("advice", "   do: ", f"{advice} ({foreseen})" if foreseen else advice)
+    lines += _wrapped(
+        "advice", "   do: ", f"{advice.rstrip('.')} ({foreseen})" if foreseen else advice
+    )
     return lines
 
 
@@ -88,9 +90,9 @@ def _slow_samples(summary: StallSummary) -> list[FindingLine]:
 
 def _wrapped(kind: LineKind, start: str, text: str) -> list[FindingLine]:
     return [
-        FindingLine(kind, line)
+        FindingLine(kind, line.replace("\N{NO-BREAK SPACE}%", " %"))
         for line in textwrap.wrap(
-            text,
+            text.replace(" %", "\N{NO-BREAK SPACE}%"),  # a figure stays with its unit
             _WIDTH,
             initial_indent=start,
             subsequent_indent=" " * max(2, len(start)),

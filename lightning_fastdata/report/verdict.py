@@ -90,7 +90,9 @@ def _moved(before: StallSummary, after: StallSummary) -> str:
     """Name the part of a step that changed most."""
 
     def change_ns(name: str) -> float:
-        return getattr(after, name) / after.steps - getattr(before, name) / before.steps
+        was_ns: float = getattr(before, name) / before.steps
+        now_ns: float = getattr(after, name) / after.steps
+        return now_ns - was_ns
 
     words, name = max(_PARTS, key=lambda part: abs(change_ns(part[1])))
     if not change_ns(name):

@@ -10,7 +10,7 @@ from lightning_fastdata.stalls.causes.host import other_work
 from lightning_fastdata.stalls.causes.ranks import straggling_rank
 from lightning_fastdata.stalls.causes.slow import slow_few
 from lightning_fastdata.stalls.causes.storage import cold_data, cold_start, slow_storage
-from lightning_fastdata.stalls.causes.workers import not_enough, too_many
+from lightning_fastdata.stalls.causes.workers import not_enough, too_many, unknown_loader
 from lightning_fastdata.stalls.finding import Finding
 from lightning_fastdata.stalls.rank_figures import straggling
 from lightning_fastdata.stalls.reading import reading
@@ -61,22 +61,22 @@ def _all(case: Case) -> Iterator[Finding]:
         share = min(stall, cold.cost_fraction)
         yield cold_data(case, cold, share)
         stall -= share
+    loaders = _loader_cases(case, stall, 0 if cold is None else 1)
     if stall >= case.limits.stall_fraction:
-        yield from _of_loaders(case, stall, 0 if cold is None else 1)
+        yield from _of_loaders(case, loaders, stall)
     for finding in (exposed_transfer(case), waits_for_device(case), slow_starts(case)):
         if finding is not None:
             yield finding
-    yield from other_work(case)
+    yield from other_work(case, loaders[0].what_if if loaders else None)
     if stall < case.limits.keeps_up_fraction and case.summary.stall_fraction is not None:
-        for about in _loader_cases(case, stall, 0):
-            finding = too_many(about)
-            if finding is not None:
-                yield finding
+        yield from filter(None, map(too_many, loaders))
 
 
-def _of_loaders(case: Case, stall: float, passes_left_out: int) -> Iterator[Finding]:
-    for about in _loader_cases(case, stall, passes_left_out):
-        if about.stall_fraction >= case.limits.stall_fraction or len(case.record.loaders) == 1:
+def _of_loaders(case: Case, loaders: list[LoaderCase], stall: float) -> Iterator[Finding]:
+    if not loaders:
+        yield unknown_loader(case, stall)
+    for about in loaders:
+        if about.stall_fraction >= case.limits.stall_fraction or len(loaders) == 1:
             yield from _of_one(about)
 
 
@@ -100,6 +100,7 @@ def _loader_cases(case: Case, stall: float, passes_left_out: int) -> list[Loader
             lost_ns = stall * summary.wall_ns / steps
             measured = Measured(
                 stall_ns=lost_ns * part,
+                seen_ns=workload.lost_ns,
                 other_stall_ns=max(0.0, summary.exposed_stall_ns / steps - lost_ns * part),
                 busy_ns=(summary.wall_ns - summary.exposed_stall_ns) / steps,
                 cores=case.cores,
@@ -158,7 +159,7 @@ def _shares(
     shares: dict[str, float] = {}
     left_ns = base_ns
     # What a replay cannot explain went by while batches came over, if most of the waiting did.
-    unexplained_ns = max(0.0, what_if.measured.stall_ns - base_ns)
+    unexplained_ns = max(0.0, what_if.measured.seen_ns - base_ns)
     handed = what_if.workload.handed_fraction
     is_handed = True
     for name, kept, is_asked in stages:

@@ -20,6 +20,9 @@ from lightning_fastdata.tuning.replay import (
     service_factor,
 )
 
+HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
+MOST_SEARCHED = 512  # batches: the search replays them about ten times
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
@@ -27,6 +30,8 @@ class Measured:
 
     stall_ns: float
     """For this loader."""
+    seen_ns: float
+    """The same, of the piece of the run that is replayed."""
     other_stall_ns: float
     """For other loaders."""
     busy_ns: float
@@ -91,19 +96,30 @@ class WhatIf:
 
     def corrected_ns(self, lost_ns: float) -> float:
         """Return a replayed loss as it would be measured."""
-        base_ns, stall_ns = self.as_it_was_ns, self.measured.stall_ns
-        if base_ns > stall_ns:
-            return lost_ns * stall_ns / base_ns
-        return lost_ns + (stall_ns - base_ns)
+        base_ns, seen_ns = self.as_it_was_ns, self.measured.seen_ns
+        # The run as a whole may have lost more or less than the piece that is replayed.
+        run = self.measured.stall_ns / seen_ns if seen_ns > 0 else 1.0
+        if base_ns > seen_ns:
+            return run * lost_ns * seen_ns / base_ns
+        return run * (lost_ns + (seen_ns - base_ns))
 
-    def fewest(self, most_stall_fraction: float, most_workers: int) -> tuple[int, float]:
-        """Return how few workers would do, or help at all, and the loss a step with them."""
-        kept = _alone(EVERYTHING, self._contention())
+    def fewest(
+        self, most_stall_fraction: float, most_workers: int, *, headroom: float = HEADROOM
+    ) -> tuple[int, float]:
+        """Return how few workers would do, or help at all, and the loss a step with them.
+
+        Args:
+            most_stall_fraction: That is aimed at.
+            most_workers: That are tried.
+            headroom: By how much longer batches may take, for the number; not for the loss.
+        """
+        kept = _alone(Kept(factor=headroom), self._contention())
         longest = max(range(len(self.workload.passes)), key=lambda k: len(self._gaps()[k]))
-        costs = self.workload.costs(kept)[longest]
+        costs = self.workload.costs(kept)[longest][-MOST_SEARCHED:]
+        steps = self._steps(self.workload.passes[longest], self._gaps()[longest][-MOST_SEARCHED:])
         found, _ = fewest_workers(
             costs,
-            self._steps(self.workload.passes[longest], self._gaps()[longest]),
+            steps,
             lambda num_workers: self._dispatch(num_workers, is_handed=True),
             most=most_workers,
             max_stall_fraction=most_stall_fraction,

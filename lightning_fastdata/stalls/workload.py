@@ -54,6 +54,8 @@ class Workload:
     passes: tuple[Pass, ...]
     device_ns: tuple[int, ...] | None
     """A device's time a step, where it runs beside the host."""
+    device_stall_ns: float | None = None
+    """What the device lost a step, by its mean; ``None`` where it does not run beside the host."""
 
     @cached_property
     def chunks(self) -> list[ChunkTimes]:
@@ -72,8 +74,10 @@ class Workload:
         return [batch for each in self.passes for batch in each.batches[1:]]
 
     @cached_property
-    def wait_ns(self) -> float:
-        """The mean wait for a steady batch."""
+    def lost_ns(self) -> float:
+        """What a steady step lost, by its mean: the device's time, else the host's wait."""
+        if self.device_stall_ns is not None:
+            return self.device_stall_ns
         waited_ns = sum(batch.taken_ns - batch.wanted_ns for batch in self.steady)
         return waited_ns / max(1, len(self.steady))
 
@@ -148,14 +152,21 @@ def workload_of(
     known = sum(1 for each in passes for batch in each.batches if batch.chunks)
     if known < FEWEST_BATCHES:
         return None
-    device_ns = None
-    if stall.clock == "cuda" and not is_drained:
+    device_ns, device_stall_ns = None, None
+    if stall.clock == "cuda" and not is_drained and stall.recent:
         device_ns = tuple(
             max(0, sum(step.parts_ns) - step.parts_ns[Part.WAIT] - step.parts_ns[Part.VALIDATION])
             for step in stall.recent
         )
+        device_stall_ns = sum(step.parts_ns[Part.WAIT] for step in stall.recent)
+        device_stall_ns /= len(stall.recent)
         passes = [_as_the_host_would(each) for each in passes]
-    return Workload(loader=loader, passes=tuple(passes), device_ns=device_ns or None)
+    return Workload(
+        loader=loader,
+        passes=tuple(passes),
+        device_ns=device_ns,
+        device_stall_ns=device_stall_ns,
+    )
 
 
 def _newest(loader: LoaderRecord, passes_left_out: int) -> list[list[BatchTimes]]:

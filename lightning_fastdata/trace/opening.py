@@ -36,6 +36,8 @@ class LoaderOpening:
 
     def stopped(self, action: str) -> None:
         """Take note that ``action`` has stopped."""
+        if self._depth == 0:
+            return  # it had started before anybody listened
         self._depth -= 1
         if self._depth != 0 or action.endswith("_dataloader"):
             return

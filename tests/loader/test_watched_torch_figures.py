@@ -179,7 +179,7 @@ def test_keys_travel_as_plain_values(key: Any, plain: Any) -> None:
 def test_indices_that_are_tensors_are_named_as_numbers() -> None:
     sampler: Any = [torch.arange(k, k + 4) for k in range(0, 24, 4)]
 
-    work = watched_pass(DataLoader(Slow(), batch_sampler=sampler, num_workers=1))
+    work = watched_pass(DataLoader(Slow(), batch_sampler=sampler))
 
     assert repr(work.slowest()[0][0]) == "13"
 

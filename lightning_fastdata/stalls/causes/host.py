@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from lightning_fastdata.stalls.case import Case
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.thresholds import percent, spent
+from lightning_fastdata.stalls.what_if import WhatIf
 from lightning_fastdata.stalls.work_figures import lines_of_part
 from lightning_fastdata.trace import Part
 
@@ -13,14 +14,19 @@ AIMED_FRACTION = 0.02  # of the wall time, for logging that is done more rarely
 AIMED_VALIDATION_FRACTION = 0.1
 
 
-def other_work(case: Case) -> Iterator[Finding]:
-    """Blame each kind of work that takes more than its limit."""
+def other_work(case: Case, what_if: WhatIf | None) -> Iterator[Finding]:
+    """Blame each kind of work that takes more than its limit.
+
+    Args:
+        case: The run.
+        what_if: Replays of the loader that is waited for most, which gets ahead meanwhile.
+    """
     summary, limits = case.summary, case.limits
     wall_ns = summary.wall_ns
     if not wall_ns or not summary.steps:
         return
     if summary.logging_ns >= limits.logging_fraction * wall_ns:
-        yield _logging(case)
+        yield _logging(case, what_if)
     if summary.checkpoint_ns >= limits.checkpoint_fraction * wall_ns:
         share = percent(summary.checkpoint_ns / wall_ns)
         yield _finding(
@@ -46,10 +52,10 @@ def other_work(case: Case) -> Iterator[Finding]:
             "Look at callbacks and hooks that run each batch: do their work every 50 steps.",
         )
     if summary.validation_ns >= limits.validation_fraction * (wall_ns + summary.validation_ns):
-        yield _validation(case)
+        yield _validation(case, what_if)
 
 
-def _logging(case: Case) -> Finding:
+def _logging(case: Case, what_if: WhatIf | None) -> Finding:
     summary, settings = case.summary, case.record.settings
     share = summary.logging_ns / summary.wall_ns
     now = settings.get("log_every_n_steps")
@@ -73,11 +79,11 @@ def _logging(case: Case) -> Finding:
         ],
         advice,
         changes=changes,
-        saved_ns=saved_ns,
+        predicted=_with_less(case, what_if, saved_ns) if changes else None,
     )
 
 
-def _validation(case: Case) -> Finding:
+def _validation(case: Case, what_if: WhatIf | None) -> Finding:
     summary = case.summary
     share = summary.validation_ns / (summary.wall_ns + summary.validation_ns)
     # So many times as rarely that AIMED_VALIDATION_FRACTION of the whole is left.
@@ -98,6 +104,7 @@ def _validation(case: Case) -> Finding:
         ],
         advice,
         changes=() if change is None else (change,),
+        predicted=None if change is None else _with_rarer_validation(case, what_if, times),
     )
 
 
@@ -123,17 +130,13 @@ def _finding(
     advice: str,
     *,
     changes: tuple[SettingChange, ...] = (),
-    saved_ns: float = 0.0,
+    predicted: float | None = None,
 ) -> Finding:
     lines = lines_of_part(case.record, part)
     if lines:
         line = lines[0]
         text = f" `{line.text}`" if line.text else ""
         evidence.append(f"{percent(line.fraction)} of it in {line.file}:{line.line}{text}.")
-    predicted = None
-    if changes:
-        left_ns = case.summary.wall_ns - saved_ns
-        predicted = min(1.0, case.summary.exposed_stall_ns / left_ns) if left_ns > 0 else None
     return Finding(
         cause="host_other",
         stall_fraction=min(1.0, share),
@@ -142,3 +145,32 @@ def _finding(
         changes=changes,
         predicted_stall_fraction=predicted,
     )
+
+
+def _with_less(case: Case, what_if: WhatIf | None, saved_ns: float) -> float | None:
+    """The stall if so much of the whole run were saved between steps."""
+    summary = case.summary
+    each_ns = saved_ns / summary.steps
+    if what_if is None:
+        left_ns = summary.wall_ns - saved_ns
+        return min(1.0, summary.exposed_stall_ns / left_ns) if left_ns > 0 else None
+    gaps = [
+        [max(0, round(gap_ns - each_ns)) for gap_ns in each.gaps_ns]
+        for each in what_if.workload.passes
+    ]
+    return what_if.predicted(what_if.lost_ns(gaps=gaps), saved_ns=each_ns)
+
+
+def _with_rarer_validation(case: Case, what_if: WhatIf | None, times: int) -> float | None:
+    """The stall if of so many validations one were left, in which the loader gets ahead."""
+    if what_if is None:
+        return case.summary.stall_fraction
+    gaps, seen = [], 0
+    for each in what_if.workload.passes:
+        left = []
+        for gap_ns, validation_ns in zip(each.gaps_ns, each.validation_ns, strict=True):
+            seen += validation_ns > 0
+            is_left = not validation_ns or seen % times == 0
+            left.append(gap_ns if is_left else max(0, gap_ns - validation_ns))
+        gaps.append(left)
+    return what_if.predicted(what_if.lost_ns(gaps=gaps))

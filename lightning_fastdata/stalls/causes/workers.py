@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from lightning_fastdata.stalls.case import LoaderCase
+from lightning_fastdata.stalls.case import Case, LoaderCase
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.thresholds import percent, spent
 from lightning_fastdata.stalls.what_if import WhatIf
@@ -16,6 +16,7 @@ from lightning_fastdata.stalls.work_figures import (
 from lightning_fastdata.stalls.workload import Kept
 
 SOLVED = 0.5  # of the stall: a change that leaves more than this is not the answer (guess)
+ROOM_LEFT = 1.25  # as a plan leaves: giving workers away must not start a stall
 CHEAPER = 0.5  # of a sample's time, where nothing in it has a name
 
 
@@ -56,6 +57,20 @@ def not_enough(about: LoaderCase, share_fraction: float, core_wait_fraction: flo
     return _no_cores(about, what_if, share_fraction)
 
 
+def unknown_loader(case: Case, share_fraction: float) -> Finding:
+    """Blame a loader of which nothing is known, not even how it was set up."""
+    return Finding(
+        cause="too_few_workers",
+        stall_fraction=min(1.0, share_fraction),
+        evidence=(
+            "The loader could not be watched; this goes by the waits alone.",
+            f"Training waited for data in {percent(share_fraction)} of its time, "
+            f"{spent(case.summary.wait_p50_ns or 0)} at the median step.",
+        ),
+        advice="Raise num_workers, or pass a FastDataLoader, which says where its time goes.",
+    )
+
+
 def too_many(about: LoaderCase) -> Finding | None:
     """Find workers that could be given away without a stall."""
     what_if, setup, limits = about.what_if, about.loader.setup, about.case.limits
@@ -64,7 +79,9 @@ def too_many(about: LoaderCase) -> Finding | None:
         return None
     if figures.busy_fraction is None or figures.busy_fraction > limits.idle_fraction:
         return None
-    workers, lost_ns = what_if.fewest(limits.keeps_up_fraction, setup.num_workers)
+    workers, lost_ns = what_if.fewest(
+        limits.keeps_up_fraction, setup.num_workers, headroom=ROOM_LEFT
+    )
     predicted = what_if.predicted(lost_ns)
     if workers > setup.num_workers / 2 or predicted > limits.wanted_fraction:
         return None
@@ -130,7 +147,7 @@ def _unseen(about: LoaderCase, share_fraction: float) -> Finding:
     evidence = [
         "The workers could not be seen at work; this goes by the waits alone.",
         f"Training waited for data in {percent(stall)} of its time, "
-        f"the median step {spent(about.case.summary.wait_p50_ns or 0)}.",
+        f"{spent(about.case.summary.wait_p50_ns or 0)} at the median step.",
     ]
     if cores is not None:
         evidence.append(f"There are {cores:g} cores.")
