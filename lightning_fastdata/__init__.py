@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_fastdata.loader.fast_data_loader import FastDataLoader
     from lightning_fastdata.plan import LoaderPlan
     from lightning_fastdata.stalls import StallSummary
+    from lightning_fastdata.trace.stages import stage
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "LoaderPlan",
     "StallSummary",
     "doctor",
+    "stage",
 ]
 
 _ROOMS = {
@@ -38,6 +40,7 @@ _ROOMS = {
     "LoaderPlan": "plan",
     "StallSummary": "stalls",
     "doctor": "checkup",
+    "stage": "trace.stages",
 }
 
 

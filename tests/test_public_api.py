@@ -16,6 +16,7 @@ PUBLIC = {
     "LoaderPlan",
     "StallSummary",
     "doctor",
+    "stage",
 }
 
 

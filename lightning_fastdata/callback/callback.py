@@ -28,7 +28,7 @@ from lightning_fastdata.callback.run import MeasuredRun
 from lightning_fastdata.callback.watching import HostWatch, LoaderWatch, machine_facts
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.report import say
-from lightning_fastdata.stalls import StallSummary
+from lightning_fastdata.stalls import StallSummary, conclude
 from lightning_fastdata.trace import RunRecord
 
 _logger = logging.getLogger(__name__)
@@ -169,8 +169,6 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
             record.loaders = self._loaders.records()
             record.machine = machine_facts(trainer.strategy.root_device)
             self._host.give_to(record)
-            from lightning_fastdata.stalls import conclude
-
             summary = conclude(record, before=summary_of_last_run(self._folder))
         except Exception as error:
             _logger.warning("DataStallProfiler: the causes were not looked for (%r).", error)

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lightning_fastdata.errors import FastDataError
 from lightning_fastdata.report import render_terminal, say, write_json
+from lightning_fastdata.report.chrome import write_chrome_trace
 from lightning_fastdata.report.html import write_html
 from lightning_fastdata.stalls import StallSummary
 from lightning_fastdata.stalls.json_form import summary_from_json
@@ -37,12 +39,6 @@ def summary_of_last_run(folder: Path | None) -> StallSummary | None:
         return None
 
 
-def _write_trace(record: RunRecord, path: Path) -> None:
-    from lightning_fastdata.report.chrome import write_chrome_trace
-
-    write_chrome_trace(record, path)
-
-
 def give_reports(
     summary: StallSummary,
     record: RunRecord | None,
@@ -58,31 +54,34 @@ def give_reports(
         reports: Which of ``REPORTS``.
         folder: Where files go; ``None`` writes none.
     """
+    failed: list[str] = []
     if "terminal" in reports:
-        _try("printed", lambda: render_terminal(summary))
-    if folder is None:
-        return
-    written = []
-    if "json" in reports and _try(SUMMARY_FILE, lambda: write_json(summary, folder / SUMMARY_FILE)):
-        written.append(SUMMARY_FILE)
-    if "html" in reports and _try(PAGE_FILE, lambda: write_html(summary, folder / PAGE_FILE)):
-        written.append(PAGE_FILE)
-    if (
-        "trace" in reports
-        and record is not None
-        and _try(TRACE_FILE, lambda: _write_trace(record, folder / TRACE_FILE))
-    ):
-        written.append(TRACE_FILE)
-    if written:
-        say(f"Stall report: {folder} ({', '.join(written)})")
+        _give(lambda: render_terminal(summary), "the terminal", failed)
+    writers: dict[Report, tuple[str, Callable[[Path], object]]] = {
+        "html": (PAGE_FILE, lambda path: write_html(summary, path)),
+        "json": (SUMMARY_FILE, lambda path: write_json(summary, path)),
+    }
+    if record is not None:
+        writers["trace"] = (TRACE_FILE, lambda path: write_chrome_trace(record, path))
+    asked = [writer for report, writer in writers.items() if report in reports]
+    written = [
+        file
+        for file, write in asked
+        if folder is not None and _give(partial(write, folder / file), file, failed)
+    ]
+    if written and folder is not None:
+        first, *others = written
+        say(f"Stall report: {folder / first}" + (f" (and {', '.join(others)})" if others else ""))
+    if failed:
+        _logger.warning(
+            "The stall report could not be given: %s. Pass another dirpath.", "; ".join(failed)
+        )
 
 
-def _try(what: str, give: Callable[[], object]) -> bool:
+def _give(give: Callable[[], object], what: str, failed: list[str]) -> bool:
     try:
         give()
     except Exception as error:
-        _logger.warning(
-            "The stall report (%s) could not be given (%r). Pass another dirpath.", what, error
-        )
+        failed.append(f"{what} ({error!r})")
         return False
     return True

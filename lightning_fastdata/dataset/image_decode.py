@@ -28,6 +28,7 @@ from lightning_fastdata.dataset.crop_box import CentreGrid, CropBox, Cut
 from lightning_fastdata.dataset.jpeg_header import JpegFrame, read_jpeg_frame
 from lightning_fastdata.dataset.pillow_decode import load_with_pillow, rgb_pixels
 from lightning_fastdata.dataset.refusals import refuse_damage, refuse_false_claims
+from lightning_fastdata.trace.stages import stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +90,8 @@ def decode_into(out: Tensor, data: bytearray, plan_cut: Callable[[int, int], Cut
     divisor = dct_divisor(cut, size)
     decoded = _decode_jpeg(data, frame, cut.box, divisor)
     if decoded is not None:
-        _resize_into(out, decoded, divisor, cut)
+        with stage("transform"):
+            _resize_into(out, decoded, divisor, cut)
         return
     picture = load_with_pillow(data)
     if picture.size != (frame.width, frame.height):
@@ -99,7 +101,9 @@ def decode_into(out: Tensor, data: bytearray, plan_cut: Callable[[int, int], Cut
 
 def _convert_into(out: Tensor, picture: Image.Image, cut: Cut) -> None:
     box = CropBox(0, 0, cut.box.height, cut.box.width)
-    _resize_into(out, rgb_pixels(picture, cut.box), 1, cut._replace(box=box))
+    pixels = rgb_pixels(picture, cut.box)
+    with stage("transform"):
+        _resize_into(out, pixels, 1, cut._replace(box=box))
 
 
 def dct_divisor(cut: Cut, size: int) -> int:

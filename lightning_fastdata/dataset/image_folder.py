@@ -27,6 +27,7 @@ from lightning_fastdata.dataset.image_scan import scan_tree
 from lightning_fastdata.dataset.index_cache import default_cache_dir, load_or_scan
 from lightning_fastdata.dataset.pillow_decode import open_with_pillow
 from lightning_fastdata.errors import SampleError, SettingsError
+from lightning_fastdata.trace.stages import stage
 
 # The endings, mean and deviation are torchvision's.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -123,7 +124,10 @@ class ImageFolder(Dataset[tuple[Any, int]]):
             picture = torch.empty((3, self.size, self.size), dtype=torch.uint8)
             return picture, self.decode_into(picture, index)
         position = self._position(index)
-        return self.transform(self._read_with_pillow(position)), self.index.label_at(position)
+        unchanged = self._read_with_pillow(position)
+        with stage("transform"):
+            sample = self.transform(unchanged)
+        return sample, self.index.label_at(position)
 
     def decode_into(self, out: Tensor, index: int) -> int:
         """Write one sample into ``out``, such as a row of a batch, and return its class number.
@@ -144,7 +148,8 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         position = self._position(index)
         data = self._read(position)
         try:
-            decode_into(out, data, self._plan_cut)
+            with stage("decode"):
+                decode_into(out, data, self._plan_cut)
         except Exception as error:
             raise self._undecodable(position, len(data), error) from error
         return self.index.label_at(position)
@@ -183,7 +188,8 @@ class ImageFolder(Dataset[tuple[Any, int]]):
 
     def _read(self, position: int) -> bytearray:
         try:
-            return read_file(self.index.path_at(position))
+            with stage("read"):
+                return read_file(self.index.path_at(position))
         except OSError as error:
             raise SampleError(
                 f"sample {position} ({self.sample_path(position)}) cannot be read: "
@@ -194,7 +200,8 @@ class ImageFolder(Dataset[tuple[Any, int]]):
     def _read_with_pillow(self, position: int) -> Image.Image:
         data = self._read(position)
         try:
-            return open_with_pillow(data)
+            with stage("decode"):
+                return open_with_pillow(data)
         except Exception as error:
             raise self._undecodable(position, len(data), error) from error
 

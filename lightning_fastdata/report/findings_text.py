@@ -13,7 +13,7 @@ from lightning_fastdata.report.words import (
 from lightning_fastdata.stalls import Finding, FollowedAdvice, StallSummary
 
 FINDINGS_SHOWN, SAMPLES_SHOWN = 3, 3  # guess: what somebody reads below a table
-_WIDTH = 100
+_WIDTH, _SENTENCE = 100, 1000
 LineKind: TypeAlias = Literal["title", "evidence", "advice", "note"]
 
 
@@ -66,8 +66,8 @@ def _finding(number: int, finding: Finding) -> list[FindingLine]:
     share = percent(finding.stall_fraction)
     lines = [FindingLine("title", f"{number}. {CAUSES[finding.cause]}: costs {share} of the time")]
     for sentence in finding.evidence[:1]:
-        lines += _wrapped("evidence", "   because: ", printable(sentence))
-    advice = printable(finding.advice)
+        lines += _wrapped("evidence", "   because: ", printable(sentence, _SENTENCE))
+    advice = printable(finding.advice, _SENTENCE)
     foreseen = prediction(finding)
     lines += _wrapped(
         "advice", "   do: ", f"{advice.rstrip('.')} ({foreseen})" if foreseen else advice

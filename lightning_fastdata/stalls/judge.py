@@ -11,13 +11,14 @@ from lightning_fastdata.stalls.causes.ranks import straggling_rank
 from lightning_fastdata.stalls.causes.slow import slow_few
 from lightning_fastdata.stalls.causes.storage import cold_data, cold_start, slow_storage
 from lightning_fastdata.stalls.causes.workers import not_enough, too_many, unknown_loader
+from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding
 from lightning_fastdata.stalls.rank_figures import straggling
 from lightning_fastdata.stalls.reading import reading
 from lightning_fastdata.stalls.summary import StallSummary
 from lightning_fastdata.stalls.thresholds import FindingThresholds
 from lightning_fastdata.stalls.what_if import Measured, WhatIf
-from lightning_fastdata.stalls.workload import Kept, workload_of
+from lightning_fastdata.stalls.workload import workload_of
 from lightning_fastdata.trace import LoaderRecord, RunRecord
 from lightning_fastdata.tuning.choose import HANDOVER_NS
 

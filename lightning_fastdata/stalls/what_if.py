@@ -1,10 +1,12 @@
 """What a run would have waited for, had one thing been different."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lightning_fastdata.stalls.workload import EVERYTHING, Kept, Pass, Workload
+from lightning_fastdata.stalls.costs import EVERYTHING, Kept
+from lightning_fastdata.stalls.workload import Pass, Workload
 from lightning_fastdata.trace import LoaderSetup
 from lightning_fastdata.tuning.choose import HANDOVER_BYTES_PER_S, HANDOVER_NS, RING_IN_FLIGHT
 from lightning_fastdata.tuning.replay import (
@@ -21,6 +23,8 @@ from lightning_fastdata.tuning.replay import (
 )
 
 HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
+LEAST_COMPUTING = 0.01  # of a worker's time
+MOST_UNKNOWN = 64  # workers where nobody knows the cores
 MOST_SEARCHED = 512  # batches: the search replays them about ten times
 
 
@@ -97,11 +101,13 @@ class WhatIf:
     def corrected_ns(self, lost_ns: float) -> float:
         """Return a replayed loss as it would be measured."""
         base_ns, seen_ns = self.as_it_was_ns, self.measured.seen_ns
+        expected_ns = lost_ns + (seen_ns - base_ns)
+        if lost_ns < base_ns > seen_ns:
+            expected_ns = lost_ns * seen_ns / base_ns
         # The run as a whole may have lost more or less than the piece that is replayed.
-        run = self.measured.stall_ns / seen_ns if seen_ns > 0 else 1.0
-        if base_ns > seen_ns:
-            return run * lost_ns * seen_ns / base_ns
-        return run * (lost_ns + (seen_ns - base_ns))
+        if expected_ns < seen_ns:
+            return self.measured.stall_ns * expected_ns / seen_ns
+        return self.measured.stall_ns + expected_ns - seen_ns
 
     def fewest(
         self, most_stall_fraction: float, most_workers: int, *, headroom: float = HEADROOM
@@ -113,6 +119,7 @@ class WhatIf:
             most_workers: That are tried.
             headroom: By how much longer batches may take, for the number; not for the loss.
         """
+        most = min(most_workers, self._workers_for_all_cores())
         kept = _alone(Kept(factor=headroom), self._contention())
         longest = max(range(len(self.workload.passes)), key=lambda k: len(self._gaps()[k]))
         costs = self.workload.costs(kept)[longest][-MOST_SEARCHED:]
@@ -121,7 +128,7 @@ class WhatIf:
             costs,
             steps,
             lambda num_workers: self._dispatch(num_workers, is_handed=True),
-            most=most_workers,
+            most=max(1, most),
             max_stall_fraction=most_stall_fraction,
             transit_ns=self.workload.transit_ns,
             factor=self._factor,
@@ -150,6 +157,13 @@ class WhatIf:
         if totals.core_wait_ns is None or not totals.busy_ns:
             return 1.0
         return min(1.0, max(0.01, 1.0 - totals.core_wait_ns / totals.busy_ns))
+
+    def _workers_for_all_cores(self) -> int:
+        """More than these only wait for each other."""
+        cores = self.measured.cores
+        if cores is None:
+            return MOST_UNKNOWN
+        return math.ceil(cores / max(LEAST_COMPUTING, self.cpu_fraction))
 
     def _factor(self, num_workers: int) -> float:
         if self.measured.cores is None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from statistics import median
 
+from lightning_fastdata.stalls.costs import EVERYTHING, Kept, spans_of, usual_row_ns
 from lightning_fastdata.stalls.passes import passes_of
 from lightning_fastdata.stalls.work_figures import made_ns
 from lightning_fastdata.trace import BatchTimes, ChunkTimes, LoaderRecord, Part, StallTrace
@@ -17,22 +18,6 @@ FEWEST_BATCHES = 4  # guess: fewer are all edge
 QUICK_GAP = 0.25
 """The quantile of the times between two batches that the host needs by itself on a CUDA device: the
 longer ones hold it up until the device has done earlier work. Guess."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """What is kept of the recorded costs; the rest is taken away, to see what it costs."""
-
-    slow_from: float | None = None
-    """Samples of so many times the usual time take the usual time; ``None``: they are kept."""
-    blocked: bool = True
-    """Else time in which a worker neither computed nor waited for a core takes none."""
-    core_wait: bool = True
-    """Else a worker always has a core."""
-    factor: float = 1.0
-
-
-EVERYTHING = Kept()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +51,7 @@ class Workload:
     @cached_property
     def usual_row_ns(self) -> int:
         """The median sample's time, slow ones set aside."""
-        return int(median(_usual_ns(chunk) for chunk in self.chunks))
+        return int(median(usual_row_ns(chunk) for chunk in self.chunks))
 
     @cached_property
     def steady(self) -> list[BatchTimes]:
@@ -122,7 +107,7 @@ class Workload:
         row_ns = self.usual_row_ns
         return [
             [
-                BatchCost(spans=tuple(spans)) if (spans := _spans(batch, kept, row_ns)) else usual
+                BatchCost(spans=tuple(spans)) if (spans := spans_of(batch, kept, row_ns)) else usual
                 for batch in each.batches
             ]
             for each in self.passes
@@ -158,8 +143,7 @@ def workload_of(
             max(0, sum(step.parts_ns) - step.parts_ns[Part.WAIT] - step.parts_ns[Part.VALIDATION])
             for step in stall.recent
         )
-        device_stall_ns = sum(step.parts_ns[Part.WAIT] for step in stall.recent)
-        device_stall_ns /= len(stall.recent)
+        device_stall_ns = sum(step.parts_ns[Part.WAIT] for step in stall.recent) / len(stall.recent)
         passes = [_as_the_host_would(each) for each in passes]
     return Workload(
         loader=loader,
@@ -223,62 +207,6 @@ def _as_the_host_would(each: Pass) -> Pass:
         gaps_ns=tuple(quick_ns + validation_ns for validation_ns in each.validation_ns),
         validation_ns=each.validation_ns,
     )
-
-
-def _spans(batch: BatchTimes, kept: Kept, usual_ns: int) -> list[Span]:
-    spans: list[Span] = []
-    slow_ns = float("inf") if kept.slow_from is None else kept.slow_from * usual_ns
-    for chunk in sorted(batch.chunks, key=lambda each: each.first_row):
-        wall_ns = max(0, chunk.ended_ns - chunk.began_ns)
-        known = _known_rows(chunk)
-        over_ns = sum(row_ns - usual_ns for _, row_ns in known if row_ns >= slow_ns)
-        factor = _factor(chunk, wall_ns, over_ns, kept)
-        rest_rows = max(1, chunk.samples) - len(known)
-        rest_ns = (wall_ns - sum(row_ns for _, row_ns in known)) * factor
-        next_row, last = chunk.first_row, chunk.first_row + max(1, chunk.samples)
-        for row, row_ns in known:
-            if row > next_row:
-                spans.append(Span(row - next_row, round(rest_ns * (row - next_row) / rest_rows)))
-            spans.append(Span(1, round((usual_ns if row_ns >= slow_ns else row_ns) * factor)))
-            next_row = row + 1
-        if last > next_row:
-            spans.append(Span(last - next_row, round(rest_ns * (last - next_row) / rest_rows)))
-    return spans
-
-
-def _factor(chunk: ChunkTimes, wall_ns: int, over_ns: int, kept: Kept) -> float:
-    """What is left of a chunk's time, slow samples' excess set aside as time that was blocked."""
-    core_wait_ns = min(chunk.core_wait_ns or 0, wall_ns)
-    blocked_ns = max(0, wall_ns - chunk.cpu_ns - core_wait_ns - over_ns)
-    left_ns = whole_ns = max(1, wall_ns - over_ns)
-    if not kept.core_wait:
-        left_ns -= min(core_wait_ns, left_ns)
-    if not kept.blocked:
-        left_ns -= min(blocked_ns, left_ns)
-    return kept.factor * left_ns / whole_ns
-
-
-def _known_rows(chunk: ChunkTimes) -> list[tuple[int, int]]:
-    """Rows whose own time is known, in order; none that does not fit the chunk's time."""
-    rows = range(chunk.first_row, chunk.first_row + max(1, chunk.samples))
-    known: dict[int, int] = {}
-    left_ns = max(0, chunk.ended_ns - chunk.began_ns)
-    for row, _, sample_ns in chunk.slowest:
-        if row in rows and row not in known and 0 <= sample_ns <= left_ns:
-            known[row] = sample_ns
-            left_ns -= sample_ns
-    if len(known) == len(rows):  # collating and the like is nobody's: the rows share it
-        known = {row: ns + left_ns // len(known) for row, ns in known.items()}
-    return sorted(known.items())
-
-
-def _usual_ns(chunk: ChunkTimes) -> float:
-    known = _known_rows(chunk)
-    rows = max(1, chunk.samples) - len(known)
-    if rows <= 0:
-        return median(row_ns for _, row_ns in known)
-    wall_ns = max(0, chunk.ended_ns - chunk.began_ns)
-    return (wall_ns - sum(row_ns for _, row_ns in known)) / rows
 
 
 def _arrived_ns(batch: BatchTimes) -> int:

@@ -4,8 +4,13 @@ A look needs the interpreter's lock, so it comes when the watched thread gives t
 releases the lock is seen while it runs. C code that holds it is seen as it ends: at the line that
 called it, if it was called as a function; an operator (``a + b`` of two lists) may be seen one call
 later. The looks that became due while the lock was held are then counted all at once, or else such
-code would seem as quick as one look. What the thread does in between in Python, less than the 5 ms
-that the interpreter lets a thread keep the lock for, is seen where it next calls or repeats.
+code would seem as quick as one look.
+
+Python asks a thread for the lock only once another has waited for 5 ms. A dataset that releases it
+more often than that would always be seen where it does so: of a loop in Python that took 63 % of
+the time and a read of a file that took 4 %, the read was found in 97 % of all looks. So while a
+sampler runs, the process asks after 0.1 ms: then it was 13 %. Two busy threads in Python change
+places more often then; two of them were slower by less than the noise of the machine.
 """
 
 import sys
@@ -19,6 +24,7 @@ from lightning_fastdata.trace.blame import Blame
 from lightning_fastdata.trace.work import LINES_KEPT, Line
 
 MOST_LOOKS_PER_S = 100.0
+SWITCH_INTERVAL_S = 1e-4
 _MOST_AT_ONCE = 3000  # guess: a minute at 50 a second; a stopped process is not a slow line
 _GOLDEN = 0.618034  # steps of it, modulo 1, fill the unit interval evenly and never repeat
 
@@ -85,6 +91,7 @@ class LineSampler:
         self._blame = Blame()
         self._counts: LineCounts | None = None
         self._running: tuple[threading.Thread, threading.Event] | None = None
+        self._usual_switch_interval_s: float | None = None
 
     def start(self) -> None:
         """Begin to look, if that has not begun."""
@@ -97,15 +104,21 @@ class LineSampler:
             target=self._look_until, args=(ended,), name="LineSampler", daemon=True
         )
         self._running = thread, ended
+        if self._usual_switch_interval_s is None:
+            self._usual_switch_interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._usual_switch_interval_s))
         thread.start()
 
     def stop(self) -> None:
-        """End looking and wait until its thread has ended; what was counted stays."""
+        """End looking, wait until its thread has ended, and let threads change places as before."""
         if self._running is not None and self._running[0].is_alive():
             thread, ended = self._running
             ended.set()
             thread.join()
         self._running = None
+        if self._usual_switch_interval_s is not None:
+            sys.setswitchinterval(self._usual_switch_interval_s)
+            self._usual_switch_interval_s = None
 
     def begin(self) -> None:
         """Count from here on, in the watched thread."""

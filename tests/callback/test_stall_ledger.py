@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities import CombinedLoader
 from stall_runs import (
     THIRD_PARTY_WARNINGS,
-    Model,
     Numbers,
     Validated,
     a_loader,
@@ -219,11 +218,3 @@ def test_what_goes_on_now_can_be_asked_while_training_runs(tmp_path: Path) -> No
     trainer.fit(Asks(clock), numbers(clock))
 
     assert seen == [None, *[Part.COMPUTE] * 8]
-
-
-def test_a_model_alone_runs_as_before(tmp_path: Path) -> None:
-    trainer = a_trainer(tmp_path, DataStallProfiler(reports=()))
-
-    trainer.fit(Model(), a_loader())
-
-    assert "save_checkpoint" not in vars(trainer)

@@ -85,7 +85,7 @@ def test_zero_logs_nothing(tmp_path: Path) -> None:
     assert not Path(logger.log_dir, "metrics.csv").exists()
 
 
-def test_the_json_lies_where_the_trainer_logs_and_the_terminal_says_where(
+def test_the_files_lie_where_the_trainer_logs_and_the_terminal_says_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profiler = DataStallProfiler()
@@ -93,9 +93,15 @@ def test_the_json_lies_where_the_trainer_logs_and_the_terminal_says_where(
 
     a_trainer(tmp_path, profiler, logger=logger).fit(Model(), a_loader())
 
-    path = Path(logger.log_dir) / "stall_report" / "summary.json"
-    assert json.loads(path.read_text())["steps"] == BATCHES - 1
-    assert f"Stall report: {path}" in capsys.readouterr().out
+    folder = Path(logger.log_dir) / "stall_report"
+    assert json.loads((folder / "summary.json").read_text())["steps"] == BATCHES - 1
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "report.html",
+        "summary.json",
+        "trace.json",
+    ]
+    told = f"Stall report: {folder / 'report.html'} (and summary.json, trace.json)"
+    assert told in capsys.readouterr().out
 
 
 def test_only_the_reports_asked_for_are_given(
@@ -117,10 +123,16 @@ def test_only_the_reports_asked_for_are_given(
         ({"dirpath": 3}, r"^dirpath is 3, but a folder is wanted"),
         ({"reports": "json"}, r"^reports is 'json', but a sequence of names is wanted"),
         ({"reports": None}, r"^reports is None, but a sequence of names is wanted"),
-        ({"reports": ["jsn"]}, r"^reports has 'jsn', but only \('terminal', 'json'\) can be given"),
+        (
+            {"reports": ["jsn"]},
+            r"^reports has 'jsn', but only \('terminal', 'json', 'html', 'trace'\)",
+        ),
         ({"log_every_n_steps": -1}, r"^log_every_n_steps is -1, but a whole number from 0"),
         ({"log_every_n_steps": True}, r"^log_every_n_steps is True, but a whole number from 0"),
         ({"log_every_n_steps": math.inf}, r"^log_every_n_steps is inf, but a whole number from 0"),
+        ({"fail_above": 5}, r"^fail_above is 5, but a share of a step from 0 to below 1 is wanted"),
+        ({"fail_above": True}, r"^fail_above is True, but a share of a step"),
+        ({"fail_above": math.nan}, r"^fail_above is nan, but a share of a step"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_at_once(

@@ -104,10 +104,14 @@ def test_an_error_of_the_dataset_is_the_users_own(workers: int, error: Exception
 
 def raised_by(loader: DataLoader[Any]) -> tuple[type, list[str]]:
     """Class and lines of what ends a pass; the error itself would hold on to the workers."""
+    batches: Any = iter(loader)
     try:
-        list(loader)
+        list(batches)
     except Exception as error:
         return type(error), str(error).splitlines()
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()
     raise AssertionError("nothing was raised")
 
 

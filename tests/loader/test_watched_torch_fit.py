@@ -6,11 +6,11 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.utilities.data import _update_dataloader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from watched_sets import OwnLoader
 
-from lightning.fabric.utilities.data import _update_dataloader
 from lightning_fastdata.loader.watched import Watch, watch
 from lightning_fastdata.trace.work import WorkTrace
 
@@ -35,8 +35,9 @@ class Watching(pl.Callback):
         self.work = WorkTrace()
         self.stop_watching: Watch | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.stop_watching = watch(trainer.train_dataloader, self.work)
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Before training starts Lightning has begun a pass already.
+        self.stop_watching = watch(trainer.fit_loop._data_source.instance, self.work)  # type: ignore[arg-type]
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.stop_watching is not None:
@@ -90,7 +91,7 @@ def test_a_loader_that_lightning_makes_anew_for_its_rank_is_watched(kind: Any) -
     dataset = TensorDataset(torch.arange(8))
     loader, work = kind(dataset, batch_size=2), WorkTrace()
     stop_watching = watch(loader, work)
-    sampler = DistributedSampler(dataset, num_replicas=2, rank=1, shuffle=False)
+    sampler: Any = DistributedSampler(dataset, num_replicas=2, rank=1, shuffle=False)
 
     of_rank: Any = _update_dataloader(loader, sampler)
     batches = list(of_rank)

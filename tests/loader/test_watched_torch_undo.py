@@ -1,4 +1,4 @@
-"""Watching a loader can be ended at any moment, and no copy of the loader is watched by accident."""
+"""Watching can be ended at any moment, and no copy of a loader is watched by accident."""
 
 import copy
 import pickle
@@ -57,8 +57,8 @@ def test_a_watched_loader_still_guards_its_attributes() -> None:
     loader.multiprocessing_context = "spawn"
 
     assert loader.multiprocessing_context.get_start_method() == "spawn"
-    with pytest.raises(ValueError, match="^dataset attribute should not be set after DataLoader"):
-        loader.dataset = Drawn()  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"^dataset attribute should not be set after DataLoader"):
+        loader.dataset = Drawn()
 
 
 def test_ending_gives_the_class_back_and_records_no_more() -> None:

@@ -47,6 +47,7 @@ TORCHES = st.builds(
     TorchDispatch,
     num_workers=WORKERS,
     prefetch_factor=st.integers(1, 3),
+    handing_ns=SMALL,
     in_order=st.booleans(),
     next_ns=SMALL,
 )

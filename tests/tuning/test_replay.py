@@ -207,6 +207,16 @@ def test_shorter_sequences_of_steps_are_gone_through_again() -> None:
     assert result.wall_ns == 1 + 10 + 1 + 10 + 1
 
 
+def test_the_start_can_be_left_out() -> None:
+    """Two workers make two batches at once, between steps of 2."""
+    result = replay(whole(*[20] * 6), Steps(host_ns=[2]), torch_like(2, 1))
+
+    assert result.waits_ns.tolist() == [20, 0, 16, 0, 16, 0]
+    assert result.stall_fraction == 32 / 42
+    assert result.stall_fraction_after(2) == 32 / 40
+    assert result.stall_fraction_after(6) == result.stall_fraction
+
+
 def test_nothing_to_replay_is_nothing_lost() -> None:
     result = replay([], Steps(host_ns=[1]), torch_like(2, 2))
 

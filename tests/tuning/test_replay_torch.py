@@ -95,7 +95,8 @@ def test_waits_are_those_of_a_simulator_that_goes_tick_by_tick(
     batches: list[BatchCost], steps: Steps, dispatch: TorchDispatch, transit: int
 ) -> None:
     host = list(islice(cycle(steps.host_ns), len(batches)))
-    ticks = Ticks([batch.time_ns for batch in batches], dispatch, transit)
+    costs = [batch.time_ns + dispatch.handing_ns for batch in batches]
+    ticks = Ticks(costs, dispatch, transit)
 
     result = replay(batches, steps, dispatch, transit_ns=transit)
 
@@ -159,8 +160,8 @@ def test_waits_are_those_of_torchs_own_iterator(
 ) -> None:
     host = list(islice(cycle(steps.host_ns), len(batches)))
 
+    costs = [batch.time_ns + dispatch.handing_ns for batch in batches]
+
     result = replay(batches, steps, dispatch)
 
-    assert result.waits_ns.tolist() == torchs_own(
-        [batch.time_ns for batch in batches], host, dispatch
-    )
+    assert result.waits_ns.tolist() == torchs_own(costs, host, dispatch)

@@ -139,16 +139,17 @@ class Worker:
         self._stream = StreamReader(
             recipe.dataset, settings.stream_batch_size, settings.drop_last, board.at_row
         )
+        self._in_batches = settings.stream_batch_size is not None
         self._growth = GrowthWatch()
         self._enter: Callable[[str], object] = nobody_minds
         self._chunk: Chunk
         self._without_room: dict[int, Any] = {}
         self._within: list[Mapping] = []
-        self._used = 0
+        self._used = self._samples = 0
 
     def answer(self, chunk: Chunk) -> ChunkDone:
         """Make a chunk, and say what came of it."""
-        self._chunk, self._used = chunk, 0
+        self._chunk, self._used, self._samples = chunk, 0, len(chunk.seeds) // SEED_BYTES
         self._within.clear()
         if chunk.watched is not self._is_watched:
             self._be_watched(chunk.watched)
@@ -167,7 +168,7 @@ class Worker:
             failure = failure_of(error)
             result = OutOfMemory(failure) if is_out_of_memory(error) else failure
         times = self._stopwatch.stop(
-            samples=len(chunk.seeds) // SEED_BYTES,
+            samples=self._samples,
             first_row=chunk.first_row,
             key_of=partial(_key_in, chunk),
         )
@@ -216,6 +217,7 @@ class Worker:
                 _seed_all(int.from_bytes(chunk.seeds, "little"))
                 self._stream.begin(chunk.epoch)
             samples = self._stream.take(chunk.place)
+        self._samples = len(samples) if self._in_batches else 1
         try:
             return self._packed(self._maker.finish(samples))
         except _NoRoomError:  # it will be asked for again, and the stream gives it only once

@@ -1,7 +1,7 @@
 """torch's own two iterators, which note the way of each batch and deliver it as ever."""
 
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data.dataloader import (
     DataLoader,
@@ -20,36 +20,69 @@ from lightning_fastdata.loader.watched.measured import (
 )
 from lightning_fastdata.trace.work import BatchTimes, WorkTrace
 
-SIZED_EVERY = 32  # guess: batches of a loader are of one size, and looking takes microseconds
+AT_ONCE = 32
+"""Batches recorded at a time, of which one is sized (guess: all of a loader are of one size)."""
 SINK = "_lightning_fastdata_sink"
 """The attribute of a watched loader's class under which its sink is found."""
 NEEDED = ("_get_data", "_next_data", "_reset", "_try_put_index")
 """The methods of torch's iterator that are hooked into."""
 
 
+class _Taken(NamedTuple):
+    envelope: Envelope
+    """Without its batch, which is the loop's alone."""
+    number: int
+    asked_ns: int | None
+    wanted_ns: int
+    taken_ns: int
+    size_bytes: int | None
+
+
 class Sink:
-    """Where the batches of one watched loader are recorded, for all that want them."""
+    """Where the batches of one watched loader are recorded, for all that want them.
+
+    They are noted one by one and recorded some at a time. Right after a wait the processor's caches
+    hold nothing of ours: a batch then took 25 microseconds to record, and in a row 5 (by hand).
+    """
 
     def __init__(self) -> None:
         self.works: list[WorkTrace] = []
         self.problem: str | None = None
         """What could not be measured."""
         self._seen = 0
+        self._noted: list[_Taken] = []
 
-    def add(self, envelope: Envelope, asked_ns: int | None, wanted_ns: int, number: int) -> None:
-        """Record one batch that the loop is about to have; never raises."""
+    def take(self, envelope: Envelope, number: int, asked_ns: int | None, wanted_ns: int) -> Any:
+        """Take the batch out for the loop, and note its way; never raises."""
+        batch, envelope.batch = envelope.batch, None
         if not self.works:
-            return
+            return batch
+        is_sized = self._seen % AT_ONCE == 0
+        size_bytes = self._size_of(batch) if is_sized else None
+        self._seen += 1
+        taken_ns = perf_counter_ns()
+        self._noted.append(_Taken(envelope, number, asked_ns, wanted_ns, taken_ns, size_bytes))
+        if len(self._noted) >= AT_ONCE:
+            self.record()
+        return batch
+
+    def record(self) -> None:
+        """Record what has been noted; never raises."""
+        noted, self._noted = self._noted, []
         try:
-            times = _times_of(envelope, asked_ns, wanted_ns, number)
-            if self._seen % SIZED_EVERY == 0:
-                times = times._replace(size_bytes=size_bytes_of(envelope.batch))
-            self._seen += 1
-            for work in self.works:
-                work.add(times)
-            self.problem = self.problem or envelope.problem
+            for taken in noted:
+                self.problem = self.problem or taken.envelope.problem
+                times = _times_of(taken)
+                for work in self.works:
+                    work.add(times)
         except Exception as error:
             self.problem = self.problem or f"a batch could not be recorded ({error!r})"
+
+    def _size_of(self, batch: Any) -> int | None:
+        try:
+            return size_bytes_of(batch)
+        except Exception:  # a user's class may refuse anything; then it is not counted
+            return None
 
 
 class _AsMeasured:
@@ -100,15 +133,18 @@ class _WatchedInline(_SingleProcessDataLoaderIter):
 
     def _next_data(self) -> Any:
         wanted_ns = perf_counter_ns()
-        envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
+        try:
+            envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
+        except BaseException:  # most often the end of the pass
+            self._sink.record()
+            raise
         if envelope.times is not None and envelope.pinned_ns is not None:
             # Pinned in the same thread: a part of the work.
             envelope.times = envelope.times._replace(
                 ended_ns=envelope.pinned_ns, pack_ns=envelope.pinned_ns - envelope.pinning_ns
             )
             envelope.pinning_ns = None
-        self._sink.add(envelope, None, wanted_ns, self._num_yielded)
-        return envelope.batch
+        return self._sink.take(envelope, self._num_yielded, None, wanted_ns)
 
 
 class _WatchedWorkers(_MultiProcessingDataLoaderIter):
@@ -117,14 +153,14 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: Any) -> None:
         self._asked_ns: dict[int, int] = {}
         self._reader_free_ns = 0
-        self._sink: Sink | None = None
+        self._sink = Sink()
         super().__init__(_AsMeasured(loader))
         self._worker_init_fn = loader.worker_init_fn
         _show_own_parts(self, loader, _MultiProcessingDataLoaderIter)
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
         # Persistent workers outlive a fit: the next one has a sink of its own, or none.
-        self._sink = getattr(loader, SINK, None)
+        self._sink = getattr(loader, SINK, None) or Sink()
         self._asked_ns.clear()
         super()._reset(loader, first_iter)
 
@@ -148,14 +184,17 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
 
     def _next_data(self) -> Any:
         wanted_ns = perf_counter_ns()
-        envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
+        try:
+            envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
+        except BaseException:  # most often the end of the pass
+            self._sink.record()
+            raise
         asked_ns = self._asked_ns.pop(envelope.number, None)
-        if self._sink is not None:
-            self._sink.add(envelope, asked_ns, wanted_ns, envelope.number)
-        return envelope.batch
+        return self._sink.take(envelope, envelope.number, asked_ns, wanted_ns)
 
 
-def _times_of(envelope: Envelope, asked_ns: int | None, wanted_ns: int, number: int) -> BatchTimes:
+def _times_of(taken: _Taken) -> BatchTimes:
+    envelope, number, asked_ns, wanted_ns, taken_ns, size_bytes = taken
     chunk = envelope.times
     if chunk is not None and chunk.slowest and chunk.slowest[0][1] is None:
         # Of a stream: its samples have no index, but a place.
@@ -168,8 +207,8 @@ def _times_of(envelope: Envelope, asked_ns: int | None, wanted_ns: int, number: 
         sent_ns=asked_ns,
         arrived_ns=envelope.arrived_ns,
         wanted_ns=wanted_ns,
-        taken_ns=perf_counter_ns(),
-        size_bytes=None,
+        taken_ns=taken_ns,
+        size_bytes=size_bytes,
         chunks=() if chunk is None else (chunk,),
         pin_ns=None if pinning_ns is None or pinned_ns is None else pinned_ns - pinning_ns,
     )

@@ -1,5 +1,7 @@
 """Watching one loader of the user's, and leaving it as it was."""
 
+import copyreg
+import functools
 import types
 import weakref
 from typing import Any
@@ -88,10 +90,12 @@ def _reduce_ex(loader: Any, protocol: Any) -> Any:
     if not isinstance(reduced, tuple):
         return reduced
 
-    def own(part: Any) -> Any:
-        return sink.own if part is sink.watched else part
-
-    return (own(reduced[0]), tuple(own(part) for part in reduced[1]), *reduced[2:])
+    make, parts, *state = (reduced[0], list(reduced[1]), *reduced[2:])
+    parts = [sink.own if part is sink.watched else part for part in parts]
+    if make in (copyreg.__newobj__, copyreg.__newobj_ex__):  # type: ignore[attr-defined]
+        # pickle knows these two by name, and wants the object's present class there.
+        make, parts = functools.partial(make, parts[0]), parts[1:]
+    return (sink.own if make is sink.watched else make, tuple(parts), *state)
 
 
 class Watch:
@@ -123,6 +127,7 @@ class Watch:
         watched = self._watched
         if watched is None:
             return
+        watched.record()
         watched.works[:] = [work for work in watched.works if work is not self._work]
         if not watched.works:
             watched.take_off()
@@ -143,6 +148,7 @@ def watch(loader: DataLoader[Any], work: WorkTrace) -> Watch:
     """
     sink = getattr(loader, SINK, None)
     if isinstance(sink, _WatchedClass) and type(loader) is sink.watched and sink.works:
+        sink.record()
         if not any(known is work for known in sink.works):
             sink.works.append(work)  # somebody else watches it as well
         return Watch(work, watched=sink)

@@ -1,10 +1,10 @@
 """A few samples that take far longer than the others."""
 
 from lightning_fastdata.stalls.case import LoaderCase
+from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding
 from lightning_fastdata.stalls.thresholds import percent, spent
 from lightning_fastdata.stalls.work_figures import slow_samples
-from lightning_fastdata.stalls.workload import Kept
 
 NAMED = 3
 

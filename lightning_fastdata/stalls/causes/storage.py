@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from lightning_fastdata.stalls.case import Case, LoaderCase
+from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.reading import Reading
 from lightning_fastdata.stalls.thresholds import data_size, percent
-from lightning_fastdata.stalls.workload import Kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from lightning_fastdata.stalls.case import Case, LoaderCase
+from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.thresholds import percent, spent
 from lightning_fastdata.stalls.what_if import WhatIf
@@ -13,7 +14,6 @@ from lightning_fastdata.stalls.work_figures import (
     worker_figures,
     worker_lines,
 )
-from lightning_fastdata.stalls.workload import Kept
 
 SOLVED = 0.5  # of the stall: a change that leaves more than this is not the answer (guess)
 ROOM_LEFT = 1.25  # as a plan leaves: giving workers away must not start a stall

@@ -4,6 +4,7 @@ Pure functions on recorded times: the dispatch of each engine is simulated as it
 whole nanoseconds that only the simulation moves. Equal inputs give equal outputs.
 """
 
+from lightning_fastdata.tuning.replay.calibrate import handing_ns_of
 from lightning_fastdata.tuning.replay.contention import service_factor
 from lightning_fastdata.tuning.replay.cost import (
     BatchCost,
@@ -34,6 +35,7 @@ __all__ = [
     "TorchDispatch",
     "capped",
     "fewest_workers",
+    "handing_ns_of",
     "median_row_ns",
     "replay",
     "scaled",

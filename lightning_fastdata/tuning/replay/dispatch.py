@@ -27,8 +27,8 @@ class RingDispatch:
     is_cut: bool = True
     """Whether several workers may write one batch; ``False``: a ``collate_fn`` of its own."""
     handing_ns: int = 100_000
-    """Of a worker's time, to get a chunk and to answer it (guess; it is measured in
-    ``tests/benchmarks/bench_replay.py``)."""
+    """Of a worker's time, to get a chunk and to answer it (guess; ``handing_ns_of`` reads it from a
+    run)."""
     in_order: bool = True
     next_ns: int = 0
     """Of the training process's time, to take one batch in."""
@@ -37,6 +37,11 @@ class RingDispatch:
         refuse_below(1, num_workers=self.num_workers, depth=self.depth)
         refuse_below(0, handing_ns=self.handing_ns, next_ns=self.next_ns)
 
+    @property
+    def in_flight(self) -> int:
+        """Batches in flight at most."""
+        return self.depth
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchDispatch:
@@ -44,18 +49,30 @@ class TorchDispatch:
 
     num_workers: int
     prefetch_factor: int = 2
+    handing_ns: int = 0
+    """Of a worker's time, to get a batch and to send it (``handing_ns_of`` reads it from a run)."""
     in_order: bool = True
     next_ns: int = 0
     """Of the training process's time, to take one batch in."""
 
     def __post_init__(self) -> None:
         refuse_below(1, num_workers=self.num_workers, prefetch_factor=self.prefetch_factor)
-        refuse_below(0, next_ns=self.next_ns)
+        refuse_below(0, handing_ns=self.handing_ns, next_ns=self.next_ns)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches in flight at most."""
+        return self.num_workers * self.prefetch_factor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InlineDispatch:
     """No workers: the training process makes each batch when it is asked for."""
+
+    @property
+    def in_flight(self) -> int:
+        """Batches in flight at most."""
+        return 1
 
 
 Dispatch: TypeAlias = RingDispatch | TorchDispatch | InlineDispatch

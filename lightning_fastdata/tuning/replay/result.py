@@ -18,6 +18,8 @@ class Replayed:
     """What the host waited for each batch, in the order in which it got them."""
     exposed_ns: npt.NDArray[np.int64]
     """What of it training lost; without a device all of it."""
+    ended_ns: npt.NDArray[np.int64]
+    """When each step had ended, after the first batch was wanted."""
     wall_ns: int
     """From wanting the first batch to the end of the last step."""
     steady_ns: int
@@ -34,3 +36,14 @@ class Replayed:
     busy_fraction: float | None
     """Share (0 to 1) of the workers' time that they made batches; ``None`` without workers. Near 1:
     they are the limit. Low: fewer would do."""
+
+    def stall_fraction_after(self, steps: int) -> float:
+        """Share (0 to 1) that was lost after so many steps.
+
+        While queues fill at the start, all workers make batches for a loop that waits for the
+        first: of a short run, that is a share that a long run does not have.
+        """
+        if not 0 < steps < len(self.ended_ns):
+            return self.stall_fraction
+        whole_ns = self.wall_ns - int(self.ended_ns[steps - 1])
+        return float(self.exposed_ns[steps:].sum() / whole_ns) if whole_ns else 0.0

@@ -27,7 +27,10 @@ def fewest_workers(
     """Find the fewest workers that keep the stall at or under a limit.
 
     Where ``most`` workers cannot, the fewest that come within 0.01 of what they reach: more do not
-    help. One worker fewer than the answer is always too few. Far fewer might do by chance, where
+    help. What counts is the stall after as many steps as batches are in flight (but after half of
+    them at the latest), when no more comes from queues that filled before the first step.
+
+    One worker fewer than the answer is always too few. Far fewer might do by chance, where
     slow batches come at a regular distance; that is not looked for: a few numbers are replayed
     around work over step time, not all.
 
@@ -50,18 +53,20 @@ def fewest_workers(
     refuse_below(least, most=most)
 
     @cache
-    def run(num_workers: int) -> Replayed:
+    def run(num_workers: int) -> tuple[float, Replayed]:
         stretch = 1.0 if factor is None else factor(num_workers)
         costs = batches if stretch == 1.0 else [scaled(batch, stretch) for batch in batches]
-        return replay(costs, steps, make_dispatch(num_workers), transit_ns=transit_ns)
+        dispatch = make_dispatch(num_workers)
+        result = replay(costs, steps, dispatch, transit_ns=transit_ns)
+        return result.stall_fraction_after(min(dispatch.in_flight, len(batches) // 2)), result
 
     start = max(least, min(most, _demand(batches, steps)))
-    found = _first(lambda n: run(n).stall_fraction <= max_stall_fraction, least, most, start)
+    found = _first(lambda n: run(n)[0] <= max_stall_fraction, least, most, start)
     if found is None:
-        limit = run(most).stall_fraction + LEAST_GAIN
-        found = _first(lambda n: run(n).stall_fraction <= limit, least, most, most)
+        limit = run(most)[0] + LEAST_GAIN
+        found = _first(lambda n: run(n)[0] <= limit, least, most, most)
         assert found is not None  # what ``most`` reaches is within the limit
-    return found, run(found)
+    return found, run(found)[1]
 
 
 def _demand(batches: Sequence[BatchCost], steps: Steps) -> int:

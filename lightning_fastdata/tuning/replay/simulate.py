@@ -111,6 +111,7 @@ def _summed_up(run: list[_Step], work_ns: int, workers: int) -> Replayed:
     return Replayed(
         waits_ns=waits_ns,
         exposed_ns=exposed_ns,
+        ended_ns=np.array([step.ended_ns for step in run], dtype=np.int64),
         wall_ns=wall_ns,
         steady_ns=steady_ns,
         stall_fraction=float(exposed_ns[1:].sum() / steady_ns) if steady_ns else 0.0,

@@ -18,7 +18,7 @@ class TorchSource:
     def __init__(
         self, batches: Sequence[BatchCost], dispatch: TorchDispatch, transit_ns: int
     ) -> None:
-        self._costs_ns = [batch.time_ns for batch in batches]
+        self._costs_ns = [batch.time_ns + dispatch.handing_ns for batch in batches]
         self._dispatch = dispatch
         workers = dispatch.num_workers
         self._free_at_ns = [0] * workers

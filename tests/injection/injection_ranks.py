@@ -1,0 +1,79 @@
+"""Two ranks that train in step, one of which has a slow loader."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from injection_cases import Injected
+from injection_outcome import Outcome
+from injection_rig import Setup
+
+from lightning_fastdata.stalls.json_form import summary_from_json
+
+HANGS_AFTER_S = 100
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from bottlenecks import Timed
+from injection_rig import Setup, run_once
+import os
+
+folder, rank = Path(sys.argv[1]), int(os.environ.get("LOCAL_RANK", "0"))
+setup = Setup(
+    dataset=Timed(70 * 4, sleep_s=0.012 if rank else 0.001),
+    loader={"batch_size": 4, "num_workers": 1},
+    trainer={"devices": 2, "strategy": "ddp", "use_distributed_sampler": False},
+)
+run = run_once(setup, folder)
+notes = {"truth": run.truth, "lateness": run.lateness}
+(folder / f"rank{rank}.json").write_text(json.dumps(notes))
+"""
+
+
+def _setup(folder: Path) -> Setup:
+    raise NotImplementedError("two processes run it: see PROGRAM")
+
+
+RANKS_CASE = Injected(setup=_setup, cause="rank_straggler", is_predicted=False)
+
+
+def outcome_of_ranks(folder: Path) -> Outcome:
+    """Train with two processes; give what rank 0 says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "two_ranks.py"
+    script.write_text(PROGRAM)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = Path(__file__)
+    paths = [str(here.parents[2]), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    notes = json.loads((folder / "rank0.json").read_text())
+    summary = summary_from_json((folder / "summary.json").read_text(encoding="utf-8"))
+    first = next(iter(summary.findings), None)
+    return Outcome(
+        cause=None if first is None else first.cause,
+        stall=summary.stall_fraction or 0.0,
+        truth=notes["truth"],
+        worst=max((each.stall_fraction for each in summary.findings), default=0.0),
+        predicted=None,
+        measured=None,
+        is_followed=None,
+        advice="" if first is None else first.advice,
+        lateness=notes["lateness"],
+    )
