@@ -54,6 +54,9 @@ def give_reports(
         reports: Which of ``REPORTS``.
         folder: Where files go; ``None`` writes none.
     """
+    if folder is not None and not summary.steps and (folder / SUMMARY_FILE).exists():
+        say(f"Nothing was measured; the report of the last run in {folder} stays.")
+        folder = None
     failed: list[str] = []
     if "terminal" in reports:
         _give(lambda: render_terminal(summary), "the terminal", failed)

@@ -1,6 +1,6 @@
 """What is wrong with a run: the causes of lost time, the most costly first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lightning_fastdata.stalls.case import Case, LoaderCase
 from lightning_fastdata.stalls.causes.device import exposed_transfer, waits_for_device
@@ -22,6 +22,7 @@ from lightning_fastdata.stalls.workload import workload_of
 from lightning_fastdata.trace import LoaderRecord, RunRecord
 from lightning_fastdata.tuning.choose import HANDOVER_NS
 
+NAMED = ("handing", "slow", "storage")
 MOST_LOADERS = 4  # guess: of several that train together, those that are waited for most
 
 
@@ -106,6 +107,7 @@ def _loader_cases(case: Case, stall: float, passes_left_out: int) -> list[Loader
                 busy_ns=(summary.wall_ns - summary.exposed_stall_ns) / steps,
                 cores=case.cores,
                 host_cores=_host_cores(case, loader),
+                is_scarce_from=case.limits.core_wait_fraction,
             )
             what_if = WhatIf(workload, measured)
         cases.append(
@@ -120,23 +122,42 @@ def _of_one(about: LoaderCase) -> Iterator[Finding]:
     if what_if is None or what_if.as_it_was_ns <= 0:
         yield not_enough(about, about.stall_fraction, 0.0)
         return
-    totals = about.loader.work.totals
-    found = reading(totals, limits)
+    found = reading(about.loader.work.totals, limits)
     shares = _shares(what_if, about.stall_fraction, limits, is_storage=bool(found.evidence))
-    rest, core_wait = shares["rest"], shares["core_wait"]
-    ranked: list[tuple[float, Finding | None]] = []
-    for name, judge in (("handing", slow_handing), ("slow", slow_few)):
-        finding = judge(about, shares[name]) if shares[name] >= limits.share_fraction else None
-        if finding is None:
-            rest += shares[name]  # too little to be named, or nobody to name
-        ranked.append((shares[name], finding))
-    if shares["storage"] >= limits.share_fraction:
-        ranked.append((shares["storage"], slow_storage(about, shares["storage"], found)))
+    named: list[Finding | None] = []
+    if _is_large(what_if, limits):
+        named.append(_if_enough(slow_handing, about, shares, "handing"))
     else:
-        rest += shares["storage"]
-    if rest + core_wait >= limits.share_fraction:
-        ranked.append((rest + core_wait, not_enough(about, rest + core_wait, core_wait)))
-    yield from (finding for _, finding in ranked if finding is not None)
+        shares["core_wait"] += shares.pop("handing")
+    named.append(_if_enough(slow_few, about, shares, "slow"))
+    if shares["storage"] >= limits.share_fraction:
+        named.append(slow_storage(about, shares.pop("storage"), found))
+    yield from filter(None, named)
+    rest = shares["core_wait"] + sum(shares.get(name, 0.0) for name in ("rest", *NAMED))
+    if rest >= limits.share_fraction:
+        yield not_enough(about, rest, shares["core_wait"])
+
+
+def _if_enough(
+    judge: Callable[[LoaderCase, float], Finding | None],
+    about: LoaderCase,
+    shares: dict[str, float],
+    name: str,
+) -> Finding | None:
+    """Take a share away if it is worth a finding and there is somebody to blame."""
+    if shares[name] < about.case.limits.share_fraction:
+        return None
+    finding = judge(about, shares[name])
+    if finding is not None:
+        del shares[name]
+    return finding
+
+
+def _is_large(what_if: WhatIf, limits: FindingThresholds) -> bool:
+    """Whether batches are late for their size: small ones only where cores are free."""
+    sizes = [batch.size_bytes for batch in what_if.workload.steady if batch.size_bytes is not None]
+    is_scarce = what_if.core_wait_fraction >= limits.core_wait_fraction
+    return not (is_scarce and sizes and max(sizes) < limits.large_bytes)
 
 
 def _shares(
@@ -144,9 +165,8 @@ def _shares(
 ) -> dict[str, float]:
     """Part a loader's stall; the parts add up to it."""
     base_ns = what_if.as_it_was_ns
-    totals = what_if.workload.loader.work.totals
-    core_wait = (totals.core_wait_ns or 0) >= limits.core_wait_fraction * max(1, totals.busy_ns)
-    slow_from = limits.slow_times
+    core_wait = what_if.core_wait_fraction >= limits.core_wait_fraction
+    slow_from = what_if.slow_from(limits.slow_times)
     stages = [
         ("handing", Kept(), what_if.workload.next_ns + what_if.workload.transit_ns > HANDOVER_NS),
         ("slow", Kept(slow_from=slow_from), True),

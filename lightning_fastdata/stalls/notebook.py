@@ -1,4 +1,4 @@
-"""A summary in a notebook's cell: the verdict, one bar, what to change, in colours for any theme."""
+"""A summary in a notebook's cell: the verdict, one bar, what to change. For any theme."""
 
 from dataclasses import fields, is_dataclass
 from html import escape

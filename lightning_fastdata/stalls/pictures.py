@@ -51,7 +51,7 @@ def _timeline(record: RunRecord) -> tuple[TimelineBucket, ...]:
 def _newest_that_fit(
     steps: list[StepTimes], batches: list[BatchTimes]
 ) -> tuple[list[StepTimes], list[LaneSpan]]:
-    """Halve the piece until all of its lanes can be drawn."""
+    """Shorten the piece until all of its lanes can be drawn."""
     while steps:
         began_ns, ended_ns = _bounds(steps)
         spans = [
@@ -60,7 +60,7 @@ def _newest_that_fit(
         ]
         if len(spans) <= MOST_SPANS:
             return steps, spans
-        steps = steps[(len(steps) + 1) // 2 :]
+        steps = steps[max(1, len(steps) // 4) :]
     return [], []
 
 

@@ -9,8 +9,8 @@ class FindingThresholds:
 
     stall_fraction: float = 0.05
     """Of the run: less is no stall worth a finding. XProf calls it input-bound from here on."""
-    share_fraction: float = 0.02
-    """Of one cause beside a larger one: less is not mentioned. Guess."""
+    share_fraction: float = 0.05
+    """Of the run, for one cause of several: less is left to the largest. As for the whole."""
     wanted_fraction: float = 0.02
     """The stall that advice aims at: the ``max_stall_fraction`` of a data module."""
     slow_times: float = 3.0
@@ -19,6 +19,8 @@ class FindingThresholds:
     """Of the workers' time, neither computing nor waiting for a core. Guess."""
     core_wait_fraction: float = 0.1
     """Of the workers' time, from which on cores are scarce. Guess."""
+    large_bytes: int = 1_000_000
+    """Of a batch: where cores are scarce, a smaller one is late for want of a core. Guess."""
     bytes_a_sample: int = 1024
     """Read from storage: less are libraries and logs. Guess."""
     faults_a_sample: float = 0.05

@@ -23,6 +23,7 @@ from lightning_fastdata.tuning.replay import (
 )
 
 HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
+LEAST_CORES = 0.1
 LEAST_COMPUTING = 0.01  # of a worker's time
 MOST_UNKNOWN = 64  # workers where nobody knows the cores
 MOST_SEARCHED = 512  # batches: the search replays them about ten times
@@ -44,6 +45,8 @@ class Measured:
     """That there are for workers and training process; ``None`` is not known."""
     host_cores: float = 1.0
     """That the training process keeps busy while it does not wait."""
+    is_scarce_from: float = 1.0
+    """Share of the workers' time that they wait for a core, from which on none is ever free."""
 
 
 @dataclass(frozen=True)
@@ -151,28 +154,49 @@ class WhatIf:
         cpu_ns = sum(chunk.cpu_ns for chunk in self.workload.chunks) / max(1, batches)
         return cpu_ns / step_ns if step_ns > 0 else 0.0
 
+    @property
+    def core_wait_fraction(self) -> float:
+        """Share of the workers' time (0 to 1) in which they waited for a core; 0 if not known."""
+        totals = self.workload.loader.work.totals
+        return min(0.99, max(0.0, (totals.core_wait_ns or 0) / max(1, totals.busy_ns)))
+
+    @property
+    def cores(self) -> float | None:
+        """Cores for workers and training process; ``None`` is not known.
+
+        Where workers have to wait for one, others use the rest: there are no more than were used.
+        """
+        cores, measured = self.measured.cores, self.measured
+        if cores is None or self.core_wait_fraction < measured.is_scarce_from:
+            return cores
+        lost_ns = measured.stall_ns + measured.other_stall_ns
+        host = measured.host_cores * measured.busy_ns / max(1.0, lost_ns + measured.busy_ns)
+        return max(LEAST_CORES, min(cores, self.busy_cores + host))
+
+    def slow_from(self, times: float) -> float:
+        """From how many times the usual time on a sample is slow by its own doing."""
+        return times / self._contention()
+
     def _contention(self) -> float:
         """The share of the workers' time that would be left if each always had a core."""
-        totals = self.workload.loader.work.totals
-        if totals.core_wait_ns is None or not totals.busy_ns:
-            return 1.0
-        return min(1.0, max(0.01, 1.0 - totals.core_wait_ns / totals.busy_ns))
+        return 1.0 - self.core_wait_fraction
 
     def _workers_for_all_cores(self) -> int:
         """More than these only wait for each other."""
-        cores = self.measured.cores
+        cores = self.cores
         if cores is None:
             return MOST_UNKNOWN
         return math.ceil(cores / max(LEAST_COMPUTING, self.cpu_fraction))
 
     def _factor(self, num_workers: int) -> float:
-        if self.measured.cores is None:
+        cores = self.cores
+        if cores is None:
             return 1.0
         needed = self.workload.work_ns * self._contention() / max(1.0, self.measured.busy_ns)
         return service_factor(
             num_workers=num_workers,
             cpu_fraction=self.cpu_fraction,
-            cores=self.measured.cores,
+            cores=cores,
             busy_elsewhere=self.measured.host_cores,
             needed=needed,
         )

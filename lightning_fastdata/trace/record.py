@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import add
 from typing import Literal, TypeAlias
 
 WARMUP_STEPS = 20
@@ -85,8 +86,7 @@ class StepTotals:
     def add(self, step: StepTimes) -> None:
         """Add one step."""
         self.steps += 1
-        for part, part_ns in enumerate(step.parts_ns):
-            self.parts_ns[part] += part_ns
+        self.parts_ns[:] = map(add, self.parts_ns, step.parts_ns)
         # Step by step: the slack of one step does not hide the stall of another.
         self.hidden_wait_ns += max(0, step.host_wait_ns - step.parts_ns[Part.WAIT])
         if self.samples is not None:

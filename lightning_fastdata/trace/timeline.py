@@ -1,6 +1,7 @@
 """A whole run in a bounded number of buckets, however long it is."""
 
 from dataclasses import dataclass, field
+from operator import add
 
 from lightning_fastdata.trace.record import Part
 
@@ -34,8 +35,7 @@ class Timeline:
                 buckets.append(Bucket(steps=0, began_ns=began_ns))
         last = buckets[-1]
         last.steps += 1
-        for part, part_ns in enumerate(parts_ns):
-            last.parts_ns[part] += part_ns
+        last.parts_ns[:] = map(add, last.parts_ns, parts_ns)
 
     def _halve(self) -> None:
         self._steps_each *= 2

@@ -79,45 +79,6 @@ def test_a_slow_callback_is_other_host_work(tmp_path: Path) -> None:
     assert summary.exposed_stall_ns < summary.other_host_ns
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("queued_ahead", [True, False])
-def test_on_a_gpu_a_wait_counts_only_where_the_device_had_no_work_left(
-    queued_ahead: bool, tmp_path: Path
-) -> None:
-    """Work of 20 ms a batch hides a wait of 10 ms, unless each step waits for its own result."""
-    profiler = DataStallProfiler()
-    trainer = a_trainer(tmp_path, profiler, accelerator="gpu", devices=1)
-
-    trainer.fit(GpuWork(waits=not queued_ahead), a_loader(Numbers(60, wait_s=0.010)))
-
-    summary = summary_of(profiler)
-    assert summary.clock == "cuda"
-    wanted = 0.0 if queued_ahead else 10 / 30
-    assert summary.stall_fraction == pytest.approx(wanted, abs=0.02)
-
-
-class GpuWork(Model):
-    def __init__(self, *, waits: bool) -> None:
-        super().__init__()
-        self.waits = waits
-
-    def on_train_start(self) -> None:
-        cycles = 10_000_000
-        torch.cuda._sleep(cycles)
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch
-        begin.record()
-        torch.cuda._sleep(cycles)
-        end.record()
-        end.synchronize()
-        self.cycles = round(cycles * 20 / begin.elapsed_time(end))
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        torch.cuda._sleep(self.cycles)
-        if self.waits:
-            torch.cuda.synchronize()
-        return super().training_step(batch, batch_idx)
-
-
 def test_each_epoch_has_its_start_measured(tmp_path: Path) -> None:
     profiler = DataStallProfiler()
     trainer = a_trainer(tmp_path, profiler, max_epochs=3)

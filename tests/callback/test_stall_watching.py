@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,18 @@ def test_a_later_run_in_the_same_folder_sets_the_prediction_beside_what_was_meas
     assert followed.cause == first.findings[0].cause
     assert followed.predicted_stall_fraction == first.findings[0].predicted_stall_fraction
     assert followed.measured_stall_fraction == second.stall_fraction
+
+
+def test_a_run_that_broke_off_at_once_keeps_the_report_of_the_last_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in (Model(), Model(fails_at=0)):
+        profiler = DataStallProfiler(tmp_path, reports=("json",))
+        with suppress(RuntimeError):
+            a_trainer(tmp_path, profiler).fit(model, a_loader())
+
+    assert '"steps": 24' in (tmp_path / "summary.json").read_text()
+    assert "Nothing was measured; the report of the last run" in capsys.readouterr().out
 
 
 def test_a_report_of_another_version_in_the_folder_is_said_and_replaced(

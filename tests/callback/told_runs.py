@@ -105,7 +105,7 @@ class ToldFetches(ToldModel):
 
 
 class ToldLogger(Logger):
-    name = version = "told"  # type: ignore[assignment]  # as good as a property
+    name = version = "told"
 
     def __init__(self, clock: ToldClock) -> None:
         self.clock = clock
@@ -160,8 +160,8 @@ def told_trainer(folder: Path, clock: ToldClock, **options: Any) -> tuple[Any, W
     profiler = DataStallProfiler(reports=(), log_every_n_steps=4)
     profiler._clock_ns = clock
     watch = Watch(clock, profiler)
-    saving = [ModelCheckpoint(folder, every_n_train_steps=3, save_top_k=-1)]
-    options = {
+    saving = ModelCheckpoint(folder, every_n_train_steps=3, save_top_k=-1)
+    settings: dict[str, Any] = {
         "accelerator": "cpu",
         "max_epochs": 2,
         "logger": ToldLogger(clock),
@@ -170,5 +170,5 @@ def told_trainer(folder: Path, clock: ToldClock, **options: Any) -> tuple[Any, W
         "enable_model_summary": False,
         "default_root_dir": folder,
     } | options
-    callbacks = [watch, profiler, *saving, *options.pop("callbacks", [])]
-    return lightning.pytorch.Trainer(callbacks=callbacks, **options), watch
+    callbacks = [watch, profiler, saving, *settings.pop("callbacks", [])]
+    return lightning.pytorch.Trainer(callbacks=callbacks, **settings), watch

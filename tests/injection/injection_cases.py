@@ -19,7 +19,7 @@ from injection_rig import Setup, SlowCallback
 
 from lightning_fastdata.stalls import Cause
 
-STEPS, BATCH = 64, 4
+STEPS, BATCH = 60, 4
 SAMPLES = STEPS * BATCH
 
 
@@ -84,32 +84,32 @@ def _again(setup: Setup) -> Setup:
 
 CASES: dict[str, Injected] = {
     "too_few_workers-torch": Injected(
-        setup=_sleeping(num_workers=1, sample_s=0.01, is_fast=False), cause="too_few_workers"
+        setup=_sleeping(num_workers=1, sample_s=0.016, is_fast=False), cause="too_few_workers"
     ),
     "too_few_workers-ring": Injected(
-        setup=_sleeping(num_workers=1, sample_s=0.01, is_fast=True), cause="too_few_workers"
+        setup=_sleeping(num_workers=1, sample_s=0.016, is_fast=True), cause="too_few_workers"
     ),
     "three_short_of_five-torch": Injected(
-        setup=_sleeping(num_workers=2, sample_s=0.025, is_fast=False), cause="too_few_workers"
+        setup=_sleeping(num_workers=2, sample_s=0.035, is_fast=False), cause="too_few_workers"
     ),
     "computing_a_little-torch": Injected(
         setup=lambda folder: Setup(
-            dataset=Timed(SAMPLES, sleep_s=0.009, cpu_s=0.001), loader=_loader(1)
+            dataset=Timed(SAMPLES, sleep_s=0.015, cpu_s=0.001), loader=_loader(1)
         ),
         cause="too_few_workers",
         why="Workers mostly wait for something that has no name: more of them wait at once.",
     ),
     "no_workers-torch": Injected(
-        setup=_sleeping(num_workers=0, sample_s=0.007, is_fast=False), cause="too_few_workers"
+        setup=_sleeping(num_workers=0, sample_s=0.01, is_fast=False), cause="too_few_workers"
     ),
     "no_workers-inline": Injected(
-        setup=_sleeping(num_workers=0, sample_s=0.007, is_fast=True), cause="too_few_workers"
+        setup=_sleeping(num_workers=0, sample_s=0.01, is_fast=True), cause="too_few_workers"
     ),
     "costly_batch_transform-ring": Injected(
         setup=lambda folder: Setup(
             dataset=Timed(SAMPLES),
             is_fast=True,
-            loader=_loader(1, batch_transform=BurningTransform(0.04)),
+            loader=_loader(1, batch_transform=BurningTransform(0.06)),
         ),
         cause="too_few_workers",
         why="It needs 1.6 cores of two: a second worker is enough, so its cost is no bottleneck.",
@@ -117,19 +117,19 @@ CASES: dict[str, Injected] = {
     "costly_collate-torch": Injected(
         setup=lambda folder: Setup(
             dataset=Timed(SAMPLES, sleep_s=0.002),
-            loader=_loader(2, collate_fn=BurningCollate(0.08)),
+            loader=_loader(2, collate_fn=BurningCollate(0.12)),
         ),
         cause="cpu_saturated",
         remedy=_cheap_collate,
         why="It needs 3.2 cores of two: no number of workers is enough.",
     ),
     "more_workers_than_cores-torch": Injected(
-        setup=lambda folder: Setup(dataset=Timed(SAMPLES, cpu_s=0.02), loader=_loader(5)),
+        setup=lambda folder: Setup(dataset=Timed(SAMPLES, cpu_s=0.03), loader=_loader(5)),
         cause="cpu_saturated",
     ),
     "as_many_workers_as_cores-ring": Injected(
         setup=lambda folder: Setup(
-            dataset=Timed(SAMPLES, sleep_s=0.002, cpu_s=0.02), is_fast=True, loader=_loader(2)
+            dataset=Timed(SAMPLES, sleep_s=0.004, cpu_s=0.03), is_fast=True, loader=_loader(2)
         ),
         cause="cpu_saturated",
         remedy=_quick,
@@ -137,7 +137,7 @@ CASES: dict[str, Injected] = {
     "throttled_file-torch": Injected(
         setup=_with(
             lambda folder: Throttled(
-                SAMPLES, folder / "data", sample_bytes=100_000, bytes_per_s=1e7
+                SAMPLES, folder / "data", sample_bytes=160_000, bytes_per_s=1e7
             ),
             loader=_loader(1),
         ),
@@ -146,7 +146,7 @@ CASES: dict[str, Injected] = {
     "throttled_file-ring": Injected(
         setup=_with(
             lambda folder: Throttled(
-                SAMPLES, folder / "data", sample_bytes=200_000, bytes_per_s=1e7
+                SAMPLES, folder / "data", sample_bytes=320_000, bytes_per_s=1e7
             ),
             loader=_loader(2),
             is_fast=True,
@@ -155,18 +155,18 @@ CASES: dict[str, Injected] = {
     ),
     "cold_map-torch": Injected(
         setup=_with(
-            lambda folder: ColdMap(SAMPLES, folder / "map", pages=100), loader=_loader(1)
+            lambda folder: ColdMap(SAMPLES, folder / "map", pages=200), loader=_loader(1)
         ),
         cause="storage",
     ),
     "heavy_tail-torch": Injected(
-        setup=_tail(sample_s=0.02, times=6, slow=range(7, 2 * STEPS, 16), is_fast=False),
+        setup=_tail(sample_s=0.034, times=6, slow=range(7, 2 * STEPS, 16), is_fast=False),
         cause="slow_samples",
         remedy=_quick,
         why="6 % of samples; without them one worker keeps up.",
     ),
     "heavy_tail-ring": Injected(
-        setup=_tail(sample_s=0.02, times=8, slow=range(7, 2 * STEPS, 16), is_fast=True),
+        setup=_tail(sample_s=0.034, times=8, slow=range(7, 2 * STEPS, 16), is_fast=True),
         cause="slow_samples",
         remedy=_quick,
     ),
@@ -211,7 +211,7 @@ CASES: dict[str, Injected] = {
     "cold_first_epoch-torch": Injected(
         setup=_with(
             lambda folder: ColdAtFirst(
-                SAMPLES, folder / "cold", sample_bytes=10_000, cold_s=0.012
+                SAMPLES, folder / "cold", sample_bytes=10_000, cold_s=0.018
             ),
             loader=_loader(1, persistent_workers=True),
             trainer={"max_epochs": 2},
@@ -229,7 +229,7 @@ CASES: dict[str, Injected] = {
         cause="epoch_start",
     ),
     "too_many_workers-torch": Injected(
-        setup=_sleeping(num_workers=6, sample_s=0.004, is_fast=False), cause="too_many_workers"
+        setup=_sleeping(num_workers=6, sample_s=0.005, is_fast=False), cause="too_many_workers"
     ),
     "nothing_wrong-torch": Injected(
         setup=_sleeping(num_workers=1, sample_s=0.003, is_fast=False),

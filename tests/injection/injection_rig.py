@@ -74,7 +74,7 @@ class Setup:
     dataset: Dataset[Any]
     is_fast: bool = False
     """A ``FastDataLoader``; else torch's."""
-    step_s: float = 0.025
+    step_s: float = 0.04
     loader: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     callbacks: tuple[Callable[[], Any], ...] = ()

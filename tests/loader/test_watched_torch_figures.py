@@ -16,6 +16,7 @@ from watched_sets import (
     Shards,
     Slow,
     SlowStream,
+    Staged,
     Told,
     slowly,
     tell,
@@ -283,3 +284,43 @@ def test_a_random_order_is_measured_as_it_is() -> None:
     ]
     keys = [key for batch in work.recent for _, key, _ in batch.chunks[0].slowest]
     assert [order[row] for row in rows] == keys
+
+
+@pytest.mark.parametrize(
+    ("packed_ns", "free_ns", "opened_ns", "arrived_ns"),
+    [
+        (100, 60, 130, 130),  # the loop had been waiting: it arrives as it is read
+        (100, 500, 520, 120),  # it lay there for long: that is no part of its way
+        (100, 500, 500, 100),
+    ],
+)
+def test_a_batch_arrives_when_it_could_have_been_read(
+    packed_ns: int, free_ns: int, opened_ns: int, arrived_ns: int
+) -> None:
+    envelope = Envelope(None, None, None, None)
+    envelope.packed_ns, envelope.opened_ns = packed_ns, opened_ns
+
+    envelope.reader_free_ns = free_ns
+
+    assert envelope.arrived_ns == arrived_ns
+
+
+def test_stages_and_lines_of_the_dataset_are_seen_in_its_workers() -> None:
+    work = watched_pass(DataLoader(Staged(), 4, num_workers=1))
+
+    assert set(work.totals.stages_ns) == {"wait"}
+    assert work.totals.stages_ns["wait"] >= 2 * SLOW_NS
+    assert {line.file.rsplit("/", 1)[-1] for line in work.totals.lines} == {"watched_sets.py"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_recorded_by_the_time_watching_ends(workers: int) -> None:
+    loader = DataLoader(Told(), 1, num_workers=workers)
+    stop_watching = watch(loader, work := WorkTrace())
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+
+    stop_watching()
+
+    assert [batch.number for batch in work.recent] == [0, 1, 2]

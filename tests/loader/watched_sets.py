@@ -18,6 +18,8 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from lightning_fastdata.trace.stages import stage
+
 SLOW_S = 0.03
 
 
@@ -78,6 +80,18 @@ class SlowStream(IterableDataset[int]):
 
     def __iter__(self) -> Iterator[int]:
         yield from (Slow()[index + 7] for index in range(10))
+
+
+class Staged(Dataset[int]):
+    """Names what it does."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        with stage("wait"):
+            time.sleep(SLOW_S)
+        return index
 
 
 class Faulty(Dataset[int]):

@@ -53,6 +53,7 @@ class Run:
     transform_fraction: float = 0.0
     batch_bytes: int | None = None
     cores: float = 8.0
+    host_cpu_cores: float | None = None
     is_ours: bool = False
     is_watched: bool = True
     persistent_workers: bool = True
@@ -100,7 +101,7 @@ def recorded(run: Run) -> RunRecord:
         loaders=[loader],
         machine=machine_with(run.cores),
         settings=dict(run.settings),
-        host_cpu_cores=None,
+        host_cpu_cores=run.host_cpu_cores,
     )
 
 

@@ -36,7 +36,9 @@ RUNS = {
         num_workers=2, sample_ns=each(20 * MS), cpu_fraction=0.02, cores=2
     ),
     "cpu_saturated": Run(num_workers=3, cores=2, stretch=2.2, sample_ns=each(8 * MS)),
-    "cpu_saturated, crowded": Run(num_workers=8, cores=2, stretch=7.0, sample_ns=each(8 * MS)),
+    "cpu_saturated, crowded": Run(
+        num_workers=8, cores=2, stretch=4.0, sample_ns=each(8 * MS), host_cpu_cores=0.0
+    ),
     "storage": Run(num_workers=2, sample_ns=each(20 * MS), cpu_fraction=0.1, read_bytes=100_000),
     "storage, mapped": Run(
         num_workers=1, sample_ns=each(9 * MS), cpu_fraction=0.1, major_faults=30
@@ -141,6 +143,33 @@ def test_fewer_workers_than_cores_are_advised_where_they_only_wait_for_each_othe
     finding = first_of(RUNS["cpu_saturated, crowded"])
 
     assert [(change.name, change.then) for change in finding.changes] == [("num_workers", 2)]
+
+
+def test_cores_that_other_processes_use_are_missed_and_no_number_of_workers_is_advised() -> None:
+    """Workers wait for a core four fifths of the time, and use less than one of eight."""
+    finding = first_of(Run(num_workers=2, stretch=5.0, sample_ns=each(4 * MS)))
+
+    assert finding.cause == "cpu_saturated"
+    assert finding.advice.startswith("Other processes use the cores")
+    assert finding.changes == ()
+
+
+def test_a_small_batch_that_is_late_for_want_of_a_core_is_no_large_payload() -> None:
+    run = Run(next_ns=5 * MS, batch_bytes=128, stretch=2.0, sample_ns=each(MS))
+
+    assert first_of(run).cause == "cpu_saturated"
+    assert first_of(replace(run, stretch=1.0)).cause == "ipc"
+
+
+def test_samples_that_only_wait_for_a_core_are_not_slow_ones() -> None:
+    def now_and_then(epoch: int, index: int) -> int:
+        return 16 * MS if index % 20 == 3 else 4 * MS
+
+    run = Run(num_workers=2, sample_ns=now_and_then, batches=120)
+
+    assert "slow_samples" in {each.cause for each in conclude(recorded(run)).findings}
+    crowded = replace(run, stretch=2.0, cores=2)
+    assert "slow_samples" not in {each.cause for each in conclude(recorded(crowded)).findings}
 
 
 def test_what_is_most_costly_is_named_where_cores_are_scarce() -> None:

@@ -1,5 +1,7 @@
 """The piece of a run that pictures show: bounded, in order, on one clock."""
 
+from dataclasses import replace
+
 from run_records import MS, Run, recorded
 
 from lightning_fastdata.stalls import RunDetail, conclude
@@ -19,7 +21,10 @@ def test_the_timeline_holds_every_step() -> None:
 
 
 def test_the_piece_is_bounded_however_long_the_run() -> None:
-    detail = detail_of(Run(batches=3_000, logging_ns=MS, other_ns=MS, checkpoint_ns=MS))
+    run = Run(num_workers=1, sample_ns=lambda epoch, index: 9 * MS, transfer_ns=MS)
+    busy = replace(run, logging_ns=MS, other_ns=MS, checkpoint_ns=MS, validation_every=1)
+
+    detail = detail_of(replace(busy, batches=600, validation_ns=MS))
 
     assert 1_000 < len(detail.spans) <= 1_500
     assert len(detail.depth) <= 512

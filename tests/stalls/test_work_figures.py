@@ -71,7 +71,7 @@ def test_the_workers_time_is_divided_among_stages_that_come_to_all_of_it() -> No
     fractions = conclude(record).worker_stage_fractions
 
     assert fractions == pytest.approx({"decode": 0.5, "batch_transform": 0.25, "samples": 0.25})
-    assert [*fractions][0] == "decode"
+    assert next(iter(fractions)) == "decode"
 
 
 def test_stages_of_several_threads_do_not_come_to_more_than_all() -> None:

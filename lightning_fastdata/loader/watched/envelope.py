@@ -36,7 +36,7 @@ class Envelope:
         "pinned_ns",
         "pinning_ns",
         "problem",
-        "receive_ns",
+        "reader_free_ns",
         "times",
     )
 
@@ -54,8 +54,8 @@ class Envelope:
         self.pinned_ns: int | None = None
         self.number: int | None = None
         """Of its task, in the order in which batches were asked for."""
-        self.receive_ns = 0
-        """How long the training process took to read it."""
+        self.reader_free_ns = 0
+        """Since when whoever reads it in the training process had nothing else to do."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is written in order, so the moment comes after the batch's own bytes. A queue
@@ -71,11 +71,6 @@ class Envelope:
         self.pinned_ns = time.perf_counter_ns()
         return self
 
-    def received(self, reading_since_ns: int) -> None:
-        """Note how long reading it took, for a reader that was free since ``reading_since_ns``."""
-        if self.opened_ns is not None and self.packed_ns is not None:
-            self.receive_ns = max(0, self.opened_ns - max(self.packed_ns, reading_since_ns))
-
     @property
     def arrived_ns(self) -> int | None:
         """When the loop could have it.
@@ -85,8 +80,9 @@ class Envelope:
         """
         if self.pinned_ns is not None:
             return self.pinned_ns
-        if self.packed_ns is not None:
-            return self.packed_ns + self.receive_ns
+        if self.packed_ns is not None and self.opened_ns is not None:
+            reading_since_ns = max(self.packed_ns, self.reader_free_ns)
+            return self.packed_ns + max(0, self.opened_ns - reading_since_ns)
         return None if self.times is None else self.times.ended_ns
 
 

@@ -177,8 +177,7 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
         answer: Any = super()._get_data()  # type: ignore[no-untyped-call]
         number, envelope = answer
         if type(envelope) is Envelope:
-            envelope.number = number
-            envelope.received(free_ns)
+            envelope.number, envelope.reader_free_ns = number, free_ns
             self._reader_free_ns = envelope.pinned_ns or 0
         return answer
 

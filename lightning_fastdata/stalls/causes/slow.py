@@ -14,17 +14,18 @@ def slow_few(about: LoaderCase, share_fraction: float) -> Finding | None:
     what_if, limits = about.what_if, about.case.limits
     if what_if is None:
         return None
-    slow = slow_samples([about.loader], limits.slow_times)
+    times = what_if.slow_from(limits.slow_times)
+    slow = slow_samples([about.loader], times)
     if not slow:
         return None
     work = what_if.workload
-    from_ns = limits.slow_times * work.usual_row_ns
+    from_ns = times * work.usual_row_ns
     times_ns = [ns for chunk in work.chunks for *_, ns in chunk.slowest if ns >= from_ns]
     made = sum(chunk.samples for chunk in work.chunks)
     evidence = []
     if times_ns and made:
         evidence.append(
-            f"{len(times_ns)} of {made} samples took {limits.slow_times:g} times the usual "
+            f"{len(times_ns)} of {made} samples took {times:.2g} times the usual "
             f"{spent(work.usual_row_ns)} or more, and {percent(_share(about, sum(times_ns)))} of "
             "the workers' time."
         )
@@ -35,15 +36,15 @@ def slow_few(about: LoaderCase, share_fraction: float) -> Finding | None:
     ]
     names = ", ".join(str(each.index) for each in slow[:NAMED])
     others = f" and {len(slow) - NAMED} others" if len(slow) > NAMED else ""
-    are = "are" if len(slow) > 1 else "is"
+    them = "them" if len(slow) > 1 else "it"
     return about.finding(
         "slow_samples",
         share_fraction,
         evidence,
         f"Look at sample{'s' if len(slow) > 1 else ''} {names}{others}: "
-        f"up to {slow[0].times_the_median:.0f} times the median. Make what {are} stored there "
-        "smaller, or leave it out.",
-        predicted=what_if.predicted(what_if.lost_ns(Kept(slow_from=limits.slow_times))),
+        f"up to {slow[0].times_the_median:.0f} times the median. Make what is stored there "
+        f"smaller, or leave {them} out.",
+        predicted=what_if.predicted(what_if.lost_ns(Kept(slow_from=times))),
         samples=tuple(each.index for each in slow),
     )
 

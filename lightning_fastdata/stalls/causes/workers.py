@@ -17,6 +17,7 @@ from lightning_fastdata.stalls.work_figures import (
 
 SOLVED = 0.5  # of the stall: a change that leaves more than this is not the answer (guess)
 ROOM_LEFT = 1.25  # as a plan leaves: giving workers away must not start a stall
+OURS = 0.75  # of the cores: where workers wait although less is used, others use the rest (guess)
 CHEAPER = 0.5  # of a sample's time, where nothing in it has a name
 
 
@@ -127,6 +128,14 @@ def _no_cores(about: LoaderCase, what_if: WhatIf, share_fraction: float) -> Find
                 changes=_workers_change(setup.num_workers, fewer),
                 predicted=what_if.predicted(lost_ns),
             )
+    if cores is not None and (used := what_if.cores or cores) < OURS * cores:
+        return about.finding(
+            "cpu_saturated",
+            share_fraction,
+            evidence,
+            f"Other processes use the cores: this run got {used:.1f} of {cores:g}. End them, or "
+            "give the run cores of its own.",
+        )
     costly = _costliest(about)
     kept = Kept(factor=max(0.0, 1.0 - costly.fraction))
     return about.finding(
