@@ -26,27 +26,32 @@ LOOP = f"{SITE}/lightning/pytorch/loops/training_epoch_loop.py"
 HANGS_S = 60.0
 
 
-class Turns(threading.Event):
-    """What a sampler waits for, and the clock that it reads: it looks when told to."""
+class Turns:
+    """What a sampler waits for, and the clocks that it reads: it looks when told to."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.now_ns = 0
+        self.now_ns = self.spent_ns = 0
         self.waits_s: list[float] = []
+        self._is_held = self._has_ended = False
         self._asleep, self._turn = threading.Semaphore(0), threading.Semaphore(0)
 
     def clock_ns(self) -> int:
         return self.now_ns
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
+    def cpu_ns(self) -> int:
+        return self.spent_ns
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        if not self._is_held:
+            self._is_held = True
+            return True
         self.waits_s.append(timeout)
         self._asleep.release()
         assert self._turn.acquire(timeout=HANGS_S)
-        return self.is_set()
+        return self._has_ended
 
-    def set(self) -> None:
-        super().set()
+    def release(self) -> None:
+        self._has_ended = True
         self._turn.release()
 
     def look(self, late_s: float = 0.0) -> None:
@@ -72,7 +77,8 @@ def sampler_of(turns: Turns) -> Iterator[Callable[..., LineSampler]]:
             LineSampler(
                 threading.get_ident(),
                 clock_ns=turns.clock_ns,
-                make_event=lambda: turns,
+                cpu_ns=turns.cpu_ns,
+                make_lock=lambda: turns,
                 **settings,
             )
         )
@@ -259,6 +265,19 @@ def test_a_process_that_was_stopped_for_an_hour_was_not_an_hour_at_its_line(
     turns.look()
 
     assert sampler.take()[1] == 3001
+
+
+def test_looks_that_cost_much_become_rarer_and_count_for_more(
+    turns: Turns, sampler_of: Callable[..., LineSampler]
+) -> None:
+    sampler = sampler_of(per_s=50.0)
+    sampler.begin()
+    for _ in range(20):
+        turns.spent_ns += 4_000_000
+        turns.look()
+
+    assert sum(turns.waits_s[1:]) == pytest.approx(20 * 0.4, rel=0.1)
+    assert sampler.take()[1] == pytest.approx(turns.now_ns / 1e9 * 50, abs=5)
 
 
 @given(

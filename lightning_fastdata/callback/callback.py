@@ -162,6 +162,7 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         """What the run comes to; never ends it, and never hides that something failed."""
         summary = run.end(wait=wait)
         self._host.stop()
+        self._loaders.take_out()  # which also hands in what has not been noted yet
         if summary is None or run.record is None:
             return summary
         try:

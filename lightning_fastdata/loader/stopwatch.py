@@ -45,7 +45,7 @@ class Stopwatch:
                 some microseconds a chunk and a third of one a sample.
         """
         if closely is not self._is_close:
-            self._be_close(closely)
+            self._be_close(closely=closely)
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         if closely:
             self._reset()
@@ -56,6 +56,11 @@ class Stopwatch:
                 self._lines.begin()
         self._cpu_ns = time.thread_time_ns()
         self._began_ns = self._at_ns = time.perf_counter_ns()
+
+    def rest(self) -> None:
+        """Keep no thread while nothing is measured closely."""
+        if self._is_close:
+            self._be_close(closely=False)
 
     def sample(self, row: int) -> None:
         """Note that a sample is about to be made, or, with ``NO_ROW``, that the last one has been.
@@ -126,7 +131,7 @@ class Stopwatch:
             ),
         )
 
-    def _be_close(self, closely: bool) -> None:
+    def _be_close(self, *, closely: bool) -> None:
         self._is_close = closely
         if self._lines is not None and closely:
             self._lines.start()

@@ -208,6 +208,7 @@ class _MadeInWorker(Dataset[Any]):
         request, is_watched = task
         maker, stopwatch = self._prepared()
         if not is_watched:
+            stopwatch.rest()
             return request.number, self._made(maker, request), None
         before = maker.watch, maker.enter
         maker.watch, maker.enter = stopwatch.sample, stopwatch.enter

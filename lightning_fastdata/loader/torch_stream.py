@@ -75,12 +75,16 @@ class _StreamClock:
 
     def __init__(self) -> None:
         self.stopwatch: Stopwatch | None = None
+        """Of this worker while it is watched."""
+        self._own: Stopwatch | None = None
         self._row = self._batches = 0
 
     def watched(self, samples: Iterator[Any]) -> Iterator[Any]:
         """Give the samples, and note when each is asked for."""
-        info = get_worker_info()
-        stopwatch = self.stopwatch = Stopwatch(None if info is None else info.id)
+        if self._own is None:
+            info = get_worker_info()
+            self._own = Stopwatch(None if info is None else info.id)
+        stopwatch = self.stopwatch = self._own
         self._row = 0
         while True:
             if self._row == 0:
@@ -93,12 +97,20 @@ class _StreamClock:
                 return
             yield sample.pop()
 
+    def rest(self) -> None:
+        """Measure no more."""
+        self.stopwatch = None
+        if self._own is not None:
+            self._own.rest()
+
     def batch_is_done(self, samples: int) -> ChunkTimes | None:
         """End the batch; ``None`` where it was not measured."""
         if self.stopwatch is None:
             return None
         place, self._row, self._batches = self._batches, 0, self._batches + 1
-        return self.stopwatch.stop(samples=samples, key_of=lambda row: (place, row))
+        times = self.stopwatch.stop(samples=samples, key_of=lambda row: (place, row))
+        # Looking for the end of the stream was timed as a sample that there is not.
+        return times._replace(slowest=tuple(one for one in times.slowest if one[0] < samples))
 
 
 class _ToldEpoch(IterableDataset[Any]):
@@ -109,8 +121,10 @@ class _ToldEpoch(IterableDataset[Any]):
         epoch, is_watched = self._told.tolist()
         announce_epoch(self.recipe.dataset, epoch)
         samples = iter(self.recipe.dataset)
-        self._clock.stopwatch = None
-        return self._clock.watched(samples) if is_watched else samples
+        if is_watched:
+            return self._clock.watched(samples)
+        self._clock.rest()
+        return samples
 
 
 class _Finish:

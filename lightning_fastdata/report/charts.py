@@ -172,7 +172,7 @@ def lanes_of(spans: Sequence[LaneSpan], from_ns: int, until_ns: int) -> Lanes:
     return Lanes(
         rows=rows,
         left_out=max(0, len(ranked) - _MOST_LANES),
-        legend=tuple((style, name) for name, style in styles.used.items()),
+        legend=styles.legend(),
         x_ticks=_time_ticks(whole_ns),
     )
 
@@ -194,6 +194,12 @@ class _Styles:
             self.used.setdefault(group, f"g{min(others, _MOST_GROUPS)}")
         # Numbered spans next to each other, such as batches, would otherwise look like one.
         return self.used[group] + (" odd" if turn % 2 else "")
+
+    def legend(self) -> tuple[tuple[str, str], ...]:
+        """Return style and name of all, the parts of a step first and in their order."""
+        parts = [name for name in PARTS.values() if name in self.used]
+        others = [name for name in self.used if name not in parts]
+        return tuple((self.used[name], name) for name in (*parts, *others))
 
 
 def _row(

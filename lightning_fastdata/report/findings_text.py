@@ -63,8 +63,10 @@ def prediction(finding: Finding) -> str | None:
 
 
 def _finding(number: int, finding: Finding) -> list[FindingLine]:
-    share = percent(finding.stall_fraction)
-    lines = [FindingLine("title", f"{number}. {CAUSES[finding.cause]}: costs {share} of the time")]
+    costs = (
+        f": costs {percent(finding.stall_fraction)} of the time" if finding.stall_fraction else ""
+    )
+    lines = [FindingLine("title", f"{number}. {CAUSES[finding.cause]}{costs}")]
     for sentence in finding.evidence[:1]:
         lines += _wrapped("evidence", "   because: ", printable(sentence, _SENTENCE))
     advice = printable(finding.advice, _SENTENCE)

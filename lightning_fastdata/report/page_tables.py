@@ -220,7 +220,8 @@ def _machine(summary: StallSummary) -> Grid:
             ("memory", size(machine.memory_bytes)),
             *((printable(name, 60), printable(text, 60)) for name, text in machine.versions),
         ]
-    return Grid(key="machine", title="Machine", columns=("", ""), rows=tuple(rows), wraps=True)
+    known = tuple(row for row in rows if row[1] != NOT_MEASURED)
+    return Grid(key="machine", title="Machine", columns=("", ""), rows=known, wraps=True)
 
 
 def _bad_samples(summary: StallSummary) -> Grid:

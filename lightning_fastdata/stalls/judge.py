@@ -166,10 +166,12 @@ def _shares(
     """Part a loader's stall; the parts add up to it."""
     base_ns = what_if.as_it_was_ns
     core_wait = what_if.core_wait_fraction >= limits.core_wait_fraction
-    slow_from = what_if.slow_from(limits.slow_times)
+    slow_from = None
+    if what_if.workload.slow_fraction(what_if.slow_from(limits.slow_times)) <= limits.few_fraction:
+        slow_from = what_if.slow_from(limits.slow_times)
     stages = [
         ("handing", Kept(), what_if.workload.next_ns + what_if.workload.transit_ns > HANDOVER_NS),
-        ("slow", Kept(slow_from=slow_from), True),
+        ("slow", Kept(slow_from=slow_from), slow_from is not None),
         ("storage", Kept(slow_from=slow_from, blocked=not is_storage), is_storage),
         (
             "core_wait",

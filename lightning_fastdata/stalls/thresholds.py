@@ -15,6 +15,8 @@ class FindingThresholds:
     """The stall that advice aims at: the ``max_stall_fraction`` of a data module."""
     slow_times: float = 3.0
     """Times the median from which on a sample is slow. Guess."""
+    few_fraction: float = 0.1
+    """Of all samples: where more are slow, they are no exception. Guess."""
     blocked_fraction: float = 0.3
     """Of the workers' time, neither computing nor waiting for a core. Guess."""
     core_wait_fraction: float = 0.1

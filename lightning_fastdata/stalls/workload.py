@@ -95,6 +95,12 @@ class Workload:
             handed_ns += max(0, batch.taken_ns - max(batch.wanted_ns, made_ns(batch)))
         return min(1.0, handed_ns / waited_ns) if waited_ns else 0.0
 
+    def slow_fraction(self, times: float) -> float:
+        """Share of the samples that took so many times the usual, as far as they were noted."""
+        slow_ns = times * self.usual_row_ns
+        slow = sum(ns >= slow_ns for chunk in self.chunks for *_, ns in chunk.slowest)
+        return slow / max(1, sum(chunk.samples for chunk in self.chunks))
+
     @cached_property
     def work_ns(self) -> float:
         """The mean time to make a batch."""

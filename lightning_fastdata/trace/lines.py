@@ -11,6 +11,9 @@ more often than that would always be seen where it does so: of a loop in Python 
 the time and a read of a file that took 4 %, the read was found in 97 % of all looks. So while a
 sampler runs, the process asks after 0.1 ms: then it was 13 %. Two busy threads in Python change
 places more often then; two of them were slower by less than the noise of the machine.
+
+A look takes 0.05 to 0.3 ms of a core, more where C code holds the lock for long. Looks become rarer
+where they would take more than 1 % together, and each then counts for the time since the last.
 """
 
 import sys
@@ -18,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import Protocol
 
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.trace.blame import Blame
@@ -25,8 +29,20 @@ from lightning_fastdata.trace.work import LINES_KEPT, Line
 
 MOST_LOOKS_PER_S = 100.0
 SWITCH_INTERVAL_S = 1e-4
+MOST_COST_FRACTION = 0.01
+_LONGEST_PAUSE_S = 1.0  # guess: chunks are not longer, and would be blamed for each other
 _MOST_AT_ONCE = 3000  # guess: a minute at 50 a second; a stopped process is not a slow line
 _GOLDEN = 0.618034  # steps of it, modulo 1, fill the unit interval evenly and never repeat
+
+
+class Waited(Protocol):
+    """What a lock can do that is needed here."""
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        """Wait until it is released."""
+
+    def release(self) -> None:
+        """End the wait."""
 
 
 class LineCounts:
@@ -60,7 +76,8 @@ class LineSampler:
             each thing that may be going on, they are told apart.
         frames: Gives the innermost frame of each thread.
         clock_ns: Tells how many looks are due.
-        make_event: Makes what a sampling thread waits for: the end or the next look.
+        cpu_ns: Tells what the calling thread has taken of its core.
+        make_lock: Makes the lock that a sampling thread tries to get: it is released at the end.
 
     Attributes:
         problem: Why looking ended by itself; ``None`` while all is well.
@@ -74,7 +91,8 @@ class LineSampler:
         into: Callable[[], LineCounts | None] | None = None,
         frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
-        make_event: Callable[[], threading.Event] = threading.Event,
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
+        make_lock: Callable[[], Waited] = threading.Lock,
     ) -> None:
         if not 0 < per_s <= MOST_LOOKS_PER_S:
             raise SettingsError(
@@ -87,10 +105,11 @@ class LineSampler:
         self._into = self._begun if into is None else into
         self._frames = frames
         self._clock_ns = clock_ns
-        self._make_event = make_event
+        self._cpu_ns = cpu_ns
+        self._make_lock = make_lock
         self._blame = Blame()
         self._counts: LineCounts | None = None
-        self._running: tuple[threading.Thread, threading.Event] | None = None
+        self._running: tuple[threading.Thread, Waited] | None = None
         self._usual_switch_interval_s: float | None = None
 
     def start(self) -> None:
@@ -99,7 +118,9 @@ class LineSampler:
             return
         self.problem = None
         # New each time: after a fork the old one may have been copied while it was locked.
-        ended = self._make_event()
+        # Not an Event, which takes half as long again to wait for.
+        ended = self._make_lock()
+        ended.acquire()
         thread = threading.Thread(
             target=self._look_until, args=(ended,), name="LineSampler", daemon=True
         )
@@ -113,7 +134,7 @@ class LineSampler:
         """End looking, wait until its thread has ended, and let threads change places as before."""
         if self._running is not None and self._running[0].is_alive():
             thread, ended = self._running
-            ended.set()
+            ended.release()
             thread.join()
         self._running = None
         if self._usual_switch_interval_s is not None:
@@ -133,13 +154,19 @@ class LineSampler:
     def _begun(self) -> LineCounts | None:
         return self._counts
 
-    def _look_until(self, ended: threading.Event) -> None:
+    def _look_until(self, ended: Waited) -> None:
         try:
             due = _Due(self._interval_ns, self._clock_ns())
-            while not ended.wait(due.left_s(self._clock_ns())):
+            cpu_ns, pause_s = self._cpu_ns(), 0.0
+            while not ended.acquire(
+                timeout=max(min(pause_s, _LONGEST_PAUSE_S), due.left_s(self._clock_ns()))
+            ):
                 looks = due.passed(self._clock_ns())
                 if looks:
                     self._look(looks)
+                # With what waiting took: the wait for the interpreter's lock is what may be dear.
+                before_ns, cpu_ns = cpu_ns, self._cpu_ns()
+                pause_s = due.uneven((cpu_ns - before_ns) / 1e9 / MOST_COST_FRACTION)
         except Exception as error:  # measuring never ends what it measures
             self.problem = f"{type(error).__name__}: {error}"
 
@@ -177,6 +204,10 @@ class _Due:
             looks += 1
         return looks
 
-    def _step(self, from_ns: float) -> None:
+    def uneven(self, length: float) -> float:
+        """Half to one and a half of a length, the whole on average."""
         self._part = (self._part + _GOLDEN) % 1.0
-        self._next_ns = from_ns + (0.5 + self._part) * self._interval_ns
+        return (0.5 + self._part) * length
+
+    def _step(self, from_ns: float) -> None:
+        self._next_ns = from_ns + self.uneven(self._interval_ns)

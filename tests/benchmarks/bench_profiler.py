@@ -14,8 +14,8 @@ report counts, and the variants take turns.
     traceml     TraceML's callback, where it is installed
 
 ``added`` is the step's time less that of ``none`` in the same turn. Wanted: under 50 microseconds.
-``cpu`` is the same in time of this process on a core (threads included), which other processes on
-the machine hardly change.
+``added_cpu`` is the same in time of this process on a core, threads included. ``added_typical`` goes
+by the median step of a fit: without what comes now and then, and hardly changed by other programs.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -92,8 +93,8 @@ def loaders(samples: int) -> dict[str, Callable[[], Any]]:
 
 def step_us(
     make_loader: Callable[[], Any], extras: dict[str, Any], settings: Any
-) -> tuple[float, float]:
-    """Microseconds of a step, on the wall and on a core, from one fit."""
+) -> tuple[float, float, float]:
+    """Microseconds of a step, from one fit: on the wall, on a core, and of the median step."""
     ends = StepEnds()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -112,7 +113,8 @@ def step_us(
     assert len(ends.ended_ns) == settings.steps, "never time a run that did something else"
     timed = ends.ended_ns[SKIPPED_STEPS:]
     wall_ns, cpu_ns = (last - first for first, last in zip(timed[0], timed[-1], strict=True))
-    return wall_ns / (len(timed) - 1) / 1e3, cpu_ns / (len(timed) - 1) / 1e3
+    median_ns = statistics.median(after[0] - before[0] for before, after in pairwise(timed))
+    return wall_ns / (len(timed) - 1) / 1e3, cpu_ns / (len(timed) - 1) / 1e3, median_ns / 1e3
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
@@ -123,7 +125,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 def measure(settings: argparse.Namespace) -> Iterator[dict[str, Any]]:
     machine = facts(read_machine(os.environ))
     for loader, make_loader in loaders(settings.steps * BATCH).items():
-        times_us: dict[str, list[tuple[float, float]]] = {name: [] for name, _ in variants()}
+        times_us: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in variants()}
         for turn in range(WARMUP + settings.rounds):
             for name, extras in variants():
                 spent_us = step_us(make_loader, extras(), settings)
@@ -131,17 +133,17 @@ def measure(settings: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     times_us[name].append(spent_us)
         for name, each_us in times_us.items():
             pairs = list(zip(each_us, times_us["none"], strict=True))
-            low, added, high = quartiles([one[0] - other[0] for one, other in pairs])
-            cpu_low, cpu_added, cpu_high = quartiles([one[1] - other[1] for one, other in pairs])
+            added = {
+                name: quartiles([one[place] - other[place] for one, other in pairs])
+                for place, name in enumerate(("added_us", "added_cpu_us", "added_typical_us"))
+            }
             yield {
                 "benchmark": "profiler",
                 "variant": name,
                 "loader": loader,
                 "step_us_median": round(statistics.median(one[0] for one in each_us), 1),
-                "added_us_median": added,
-                "added_us_quartiles": [low, high],
-                "added_cpu_us_median": cpu_added,
-                "added_cpu_us_quartiles": [cpu_low, cpu_high],
+                **{f"{name}_median": median for name, (_, median, _) in added.items()},
+                **{f"{name}_quartiles": [low, high] for name, (low, _, high) in added.items()},
                 "wanted_us": WANTED_US if name == "fastdata" else None,
                 "steps": settings.steps,
                 "rounds": settings.rounds,

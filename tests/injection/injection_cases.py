@@ -47,11 +47,12 @@ def _loader(num_workers: int, **options: object) -> dict[str, object]:
 
 
 def _sleeping(
-    *, num_workers: int, sample_s: float, is_fast: bool
+    *, num_workers: int, sample_s: float, is_fast: bool, step_s: float = 0.04
 ) -> Callable[[Path], Setup]:
     return lambda folder: Setup(
         dataset=Timed(SAMPLES, sleep_s=sample_s),
         is_fast=is_fast,
+        step_s=step_s,
         loader=_loader(num_workers),
     )
 
@@ -232,12 +233,12 @@ CASES: dict[str, Injected] = {
         setup=_sleeping(num_workers=6, sample_s=0.005, is_fast=False), cause="too_many_workers"
     ),
     "nothing_wrong-torch": Injected(
-        setup=_sleeping(num_workers=1, sample_s=0.003, is_fast=False),
+        setup=_sleeping(num_workers=1, sample_s=0.003, is_fast=False, step_s=0.06),
         cause=None,
         is_predicted=False,
     ),
     "nothing_wrong-ring": Injected(
-        setup=_sleeping(num_workers=1, sample_s=0.003, is_fast=True),
+        setup=_sleeping(num_workers=1, sample_s=0.003, is_fast=True, step_s=0.06),
         cause=None,
         is_predicted=False,
     ),

@@ -188,6 +188,22 @@ def test_workers_are_looked_at_only_while_they_are_observed() -> None:
     assert threads == [threads[0], threads[0] + 1, threads[0]]
 
 
+@pytest.mark.parametrize("kind", [Staged, Stream])
+def test_workers_of_torch_keep_no_thread_from_pass_to_pass(kind: type[Any]) -> None:
+    loader = FastDataLoader(kind(), batch_size=8, num_workers=1, engine="torch")
+    threads = []
+
+    for work in (None, WorkTrace(), WorkTrace(), None):
+        loader.observe(work)
+        for batch in loader:
+            del batch
+        (worker,) = psutil.Process().children()
+        threads.append(worker.num_threads())
+    loader.close()
+
+    assert [each - threads[0] for each in threads] == [0, 1, 1, 0]
+
+
 def test_a_stopwatch_that_looks_from_afar_starts_no_thread() -> None:
     stopwatch = Stopwatch(0)
     before = threading.enumerate()

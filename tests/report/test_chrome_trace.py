@@ -188,6 +188,16 @@ def test_the_count_of_ready_batches_is_never_negative_and_ends_at_none() -> None
     assert counts[-1] == 0
 
 
+def test_a_batch_that_the_loop_waited_for_counts_before_it_is_taken() -> None:
+    record = a_record(1)
+    [batch] = record.loaders[0].work.first
+    record.loaders[0].work.first = []
+    record.loaders[0].work.recent.clear()
+    record.loaders[0].work.add(batch._replace(arrived_ns=batch.taken_ns + 1))
+
+    assert [event["args"]["batches"] for event in events_of(record, "C")] == [1, 0]
+
+
 def test_an_arrow_leads_from_the_last_chunk_of_a_batch_to_the_step_that_took_it() -> None:
     record = a_record()
     starts = {event["id"]: event for event in events_of(record, "s")}

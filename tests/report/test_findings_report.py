@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,7 @@ from sample_summaries import HOSTILE, a_full_summary, a_hostile_summary, a_plain
 
 from lightning_fastdata.report import render_terminal, summary_table
 from lightning_fastdata.report.words import CAUSES, printable, workers_line
-from lightning_fastdata.stalls import StallSummary
+from lightning_fastdata.stalls import Cause, StallSummary
 
 
 def printed(summary: StallSummary, *, is_terminal: bool = False) -> str:
@@ -48,6 +49,15 @@ def test_three_findings_are_shown_and_the_others_counted() -> None:
     assert "and 1 more of less weight" in text
 
 
+def test_a_finding_that_costs_no_time_does_not_say_zero() -> None:
+    [first, *_] = a_full_summary().findings
+    spare = replace(first, cause="too_many_workers", stall_fraction=0.0)
+
+    text = after_the_verdict(printed(replace(a_full_summary(), findings=(spare,))))
+
+    assert "\n1. More workers than needed\n" in text
+
+
 def test_followed_advice_sets_the_prediction_beside_the_measurement() -> None:
     followed = replace(a_full_summary(), findings=())
 
@@ -84,10 +94,6 @@ def test_names_cannot_steer_a_terminal_or_fail_to_be_written(is_terminal: bool) 
 
 
 def test_every_cause_has_a_name() -> None:
-    from typing import get_args
-
-    from lightning_fastdata.stalls import Cause
-
     assert set(CAUSES) == set(get_args(Cause))
 
 

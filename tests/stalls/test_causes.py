@@ -163,13 +163,22 @@ def test_a_small_batch_that_is_late_for_want_of_a_core_is_no_large_payload() -> 
 
 def test_samples_that_only_wait_for_a_core_are_not_slow_ones() -> None:
     def now_and_then(epoch: int, index: int) -> int:
-        return 16 * MS if index % 20 == 3 else 4 * MS
+        return 20 * MS if index % 20 == 3 else 5 * MS
 
     run = Run(num_workers=2, sample_ns=now_and_then, batches=120)
 
     assert "slow_samples" in {each.cause for each in conclude(recorded(run)).findings}
     crowded = replace(run, stretch=2.0, cores=2)
     assert "slow_samples" not in {each.cause for each in conclude(recorded(crowded)).findings}
+
+
+def test_samples_of_which_every_fifth_is_slow_are_not_a_few() -> None:
+    def often(epoch: int, index: int) -> int:
+        return 20 * MS if index % 5 == 3 else 2 * MS
+
+    (finding,) = conclude(recorded(Run(num_workers=2, sample_ns=often, batches=120))).findings
+
+    assert finding.cause == "too_few_workers"
 
 
 def test_what_is_most_costly_is_named_where_cores_are_scarce() -> None:

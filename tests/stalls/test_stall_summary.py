@@ -14,9 +14,9 @@ from lightning_fastdata.stalls import (
     stall_level,
     summarise,
 )
-from lightning_fastdata.trace import WARMUP_STEPS, StallTrace, StepTimes
+from lightning_fastdata.trace import WARMUP_STEPS, Part, StallTrace, StepTimes
 
-parts = st.tuples(*[st.integers(0, 9)] * 5)
+parts = st.tuples(*[st.integers(0, 9)] * len(Part))
 step_times = st.builds(
     StepTimes, parts_ns=parts, host_wait_ns=st.integers(0, 9), samples=st.integers(1, 4)
 )
@@ -39,7 +39,7 @@ def a_step(
 ) -> StepTimes:
     host_wait_ns = wait_ns if host_wait_ns is None else host_wait_ns
     return StepTimes(
-        parts_ns=(wait_ns, 0, compute_ns, 0, 0), host_wait_ns=host_wait_ns, samples=samples
+        parts_ns=(wait_ns, 0, compute_ns, 0, 0, 0, 0), host_wait_ns=host_wait_ns, samples=samples
     )
 
 
@@ -50,11 +50,13 @@ def test_the_parts_add_up_to_the_wall_time_of_the_steady_steps(steps: list[StepT
     counted = steps[WARMUP_STEPS:] if len(steps) >= 2 * WARMUP_STEPS else steps
     assert summary.steps == len(counted)
     assert summary.steps_left_out == len(steps) - len(counted)
-    assert summary.wall_ns == sum(sum(step.parts_ns[:4]) for step in counted)
+    assert summary.wall_ns == sum(
+        sum(step.parts_ns) - step.parts_ns[Part.VALIDATION] for step in counted
+    )
     assert summary.wall_ns == (
         summary.exposed_stall_ns + summary.transfer_ns + summary.compute_ns + summary.other_host_ns
     )
-    assert summary.validation_ns == sum(step.parts_ns[4] for step in counted)
+    assert summary.validation_ns == sum(step.parts_ns[Part.VALIDATION] for step in counted)
 
 
 @given(steps=st.lists(step_times, min_size=1, max_size=2 * WARMUP_STEPS + 5))

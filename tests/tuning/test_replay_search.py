@@ -128,6 +128,7 @@ def factor(num_workers: int, cpu: float, cores: float, host: float, **rest: floa
         (factor(8, 1.0, 4.0, 0.0), 2.0),
         (factor(8, 0.0, 1.0, 1.0), 1.0),  # who only waits is not slowed
         (factor(4, 0.5, 1.0, 0.0), 2.0),  # a core has 2 of their 4 halves: x = 3, f = 0.5 + 1.5
+        (factor(4, 0.5, 2.0, 1.0), 0.5 + (3 + 17**0.5) / 8),  # 4 / (1 + x) + 1 / x = 2
         (factor(9, 1.0, 2.0, 0.5, needed=1.5), 1.0),  # most are idle
         (factor(9, 1.0, 2.0, 0.0, needed=2.5), 4.5),  # not fast enough, so none is
         (factor(0, 1.0, 1.0, 1.0), 1.0),
@@ -192,12 +193,13 @@ def batch_of(sent_ns: int | None, *chunks: tuple[int | None, int, int]) -> Batch
 
 
 def test_handing_is_the_gap_between_chunks_that_were_there() -> None:
-    """Worker 0 goes on after 3 and after 5, worker 1 after 4; the last chunk came after a pause."""
+    """Worker 0 goes on after 3 and after 5, worker 1 after 4; then both had nothing to do."""
     batches = [
         batch_of(0, (0, 0, 10), (1, 0, 12)),
         batch_of(0, (0, 13, 20), (1, 16, 30)),
         batch_of(0, (0, 25, 30)),
         batch_of(90, (0, 95, 99)),
+        batch_of(200, (0, 205, 210), (1, 205, 210)),
     ]
 
     assert handing_ns_of(batches) == 4
