@@ -120,7 +120,7 @@ class _ToldEpoch(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         epoch, is_watched = self._told.tolist()
         announce_epoch(self.recipe.dataset, epoch)
-        samples = iter(self.recipe.dataset)
+        samples: Iterator[Any] = iter(self.recipe.dataset)
         if is_watched:
             return self._clock.watched(samples)
         self._clock.rest()
