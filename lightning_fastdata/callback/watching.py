@@ -6,6 +6,7 @@ Two kinds of Trainer come in here, and both add their attributes at run time: he
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -117,15 +118,19 @@ class HostWatch:
 
     def __init__(self, part_now: Callable[[], Part | None]) -> None:
         self._counts = {part: LineCounts() for part in Part}
+        self._began_ns = self._began_cpu_ns = self._ended_ns = self._ended_cpu_ns = 0
         self._part_now = part_now
         self._sampler = LineSampler(threading.get_ident(), into=self._into)
 
     def start(self) -> None:
         """Begin to look."""
+        self._began_ns, self._began_cpu_ns = time.perf_counter_ns(), time.process_time_ns()
         self._sampler.start()
 
     def stop(self) -> None:
-        """End looking."""
+        """End looking. May be called twice."""
+        if not self._ended_ns:
+            self._ended_ns, self._ended_cpu_ns = time.perf_counter_ns(), time.process_time_ns()
         self._sampler.stop()
 
     def give_to(self, record: RunRecord) -> None:
@@ -134,6 +139,9 @@ class HostWatch:
         record.host_lines = {
             part: Counter(found.lines) for part, found in self._counts.items() if found.lines
         }
+        spent_ns = self._ended_ns - self._began_ns
+        if spent_ns > 0:
+            record.host_cpu_cores = (self._ended_cpu_ns - self._began_cpu_ns) / spent_ns
 
     def _into(self) -> LineCounts | None:
         part = self._part_now()

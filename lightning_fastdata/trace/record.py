@@ -52,6 +52,7 @@ class WaitHistogram:
 
     def add(self, wait_ns: int) -> None:
         """Count one wait, exact below 256 ns and to its eight leading bits above."""
+        wait_ns = max(0, wait_ns)
         shift = max(0, wait_ns.bit_length() - _KEPT_BITS)
         bucket = (shift << _KEPT_BITS) + (wait_ns >> shift)
         self.counts[bucket] = self.counts.get(bucket, 0) + 1

@@ -14,8 +14,8 @@ report counts, and the variants take turns.
     traceml     TraceML's callback, where it is installed
 
 ``added`` is the step's time less that of ``none`` in the same turn. Wanted: under 50 microseconds.
-``added_cpu`` is the same in time of this process on a core, threads included. ``added_typical`` goes
-by the median step of a fit: without what comes now and then, and hardly changed by other programs.
+``added_cpu`` is the same in time of this process on a core, threads included; ``added_typical``
+goes by the median step of a fit: without what comes now and then, less changed by others' work.
 """
 
 import argparse
