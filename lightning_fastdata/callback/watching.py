@@ -120,7 +120,8 @@ class HostWatch:
         self._counts = {part: LineCounts() for part in Part}
         self._began_ns = self._began_cpu_ns = self._ended_ns = self._ended_cpu_ns = 0
         self._part_now = part_now
-        self._sampler = LineSampler(threading.get_ident(), into=self._into)
+        # Training may have threads of its own, which are left to change places as they do.
+        self._sampler = LineSampler(threading.get_ident(), into=self._into, switches_soon=False)
 
     def start(self) -> None:
         """Begin to look."""

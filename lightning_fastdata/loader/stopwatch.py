@@ -15,6 +15,8 @@ from lightning_fastdata.trace.work import ChunkTimes
 
 BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
 SLOWEST = 3
+_SHORT_NS = 1_000_000  # a batch that the training process makes faster is nobody's trouble; asking
+# the kernel about it would take a third of what a step of the profiler may cost
 _IO, _SCHEDULE = "/proc/thread-self/io", "/proc/thread-self/schedstat"
 
 
@@ -29,9 +31,11 @@ class Stopwatch:
         self._worker = worker
         self._is_close = False
         self._kernel: _Kernel | None = None
+        self._asks_kernel = True
         self._row, self._step = NO_ROW, ""
         self._began_ns = self._at_ns = self._step_began_ns = self._cpu_ns = 0
         self._slowest: list[tuple[int, int]] = []
+        self._slow_from_ns = -1
         self._steps_ns: dict[str, int] = {}
         self._stages = StageTimes()
         # The training process has a sampler of its own, which also sees what is not loading.
@@ -49,8 +53,9 @@ class Stopwatch:
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         if closely:
             self._reset()
-            self._kernel = self._kernel or _Kernel()
-            self._kernel.begin()
+            if self._asks_kernel:
+                self._kernel = self._kernel or _Kernel()
+                self._kernel.begin()
             self._stages.begin()
             if self._lines is not None:
                 self._lines.begin()
@@ -69,8 +74,8 @@ class Stopwatch:
             row: Its place in the chunk, from 0 on.
         """
         now_ns = time.perf_counter_ns()
-        if self._row != NO_ROW:
-            self._sample_ended(now_ns - self._at_ns)
+        if self._row != NO_ROW and now_ns - self._at_ns > self._slow_from_ns:
+            self._keep(now_ns - self._at_ns)
         self._row, self._at_ns = row, now_ns
 
     def enter(self, step: str) -> None:
@@ -97,39 +102,46 @@ class Stopwatch:
             self.enter("")
         ended_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
         before, after = self._usage, resource.getrusage(resource.RUSAGE_THREAD)
-        times = ChunkTimes(
-            worker=self._worker,
-            samples=samples,
-            began_ns=self._began_ns,
-            ended_ns=ended_ns,
-            cpu_ns=cpu_ns - self._cpu_ns,
-            page_faults=after.ru_minflt - before.ru_minflt,
-            read_bytes=(after.ru_inblock - before.ru_inblock) * BLOCK_BYTES,
-            first_row=first_row,
-            major_faults=after.ru_majflt - before.ru_majflt,
+        times = (
+            self._worker,
+            samples,
+            self._began_ns,
+            ended_ns,
+            cpu_ns - self._cpu_ns,
+            after.ru_minflt - before.ru_minflt,
+            (after.ru_inblock - before.ru_inblock) * BLOCK_BYTES,
+            first_row,
+            after.ru_majflt - before.ru_majflt,
         )
-        return self._in_full(times, key_of) if self._is_close else times
-
-    def _in_full(self, times: ChunkTimes, key_of: Callable[[int], Any] | None) -> ChunkTimes:
-        assert self._kernel is not None
-        read_bytes, core_wait_ns = self._kernel.end()
-        cached_bytes = None if read_bytes is None else max(0, read_bytes - times.read_bytes)
-        slowest = sorted(self._slowest, reverse=True)
+        if not self._is_close:
+            return ChunkTimes(*times)
+        spent, steps_ns = self._spent_by_kernel(times[6]), self._steps_ns
         lines, looks = ((), 0) if self._lines is None else self._lines.take()
-        return times._replace(
-            cached_bytes=cached_bytes,
-            core_wait_ns=core_wait_ns,
-            collate_ns=self._steps_ns.get("collate", 0),
-            transform_ns=self._steps_ns.get("transform", 0),
-            pack_ns=self._steps_ns.get("pack", 0),
+        self._asks_kernel = self._worker is not None or ended_ns - self._began_ns >= _SHORT_NS
+        return ChunkTimes(
+            *times,
+            cached_bytes=spent[0],
+            core_wait_ns=spent[1],
+            collate_ns=steps_ns.get("collate", 0),
+            transform_ns=steps_ns.get("transform", 0),
+            pack_ns=steps_ns.get("pack", 0),
             stages_ns=self._stages.take(),
+            slowest=tuple(
+                [
+                    (first_row + row, row if key_of is None else key_of(row), sample_ns)
+                    for sample_ns, row in self._slowest
+                ]
+            ),
             lines=lines,
             looks=looks,
-            slowest=tuple(
-                (times.first_row + row, row if key_of is None else key_of(row), sample_ns)
-                for sample_ns, row in slowest
-            ),
         )
+
+    def _spent_by_kernel(self, stored_bytes: int) -> tuple[int | None, int | None]:
+        """Bytes out of the page cache, and nanoseconds without a core."""
+        if not self._asks_kernel or self._kernel is None:
+            return 0, 0
+        read_bytes, core_wait_ns = self._kernel.end()
+        return None if read_bytes is None else max(0, read_bytes - stored_bytes), core_wait_ns
 
     def _be_close(self, *, closely: bool) -> None:
         self._is_close = closely
@@ -138,14 +150,14 @@ class Stopwatch:
         elif self._lines is not None:
             self._lines.stop()
 
-    def _sample_ended(self, sample_ns: int) -> None:
+    def _keep(self, sample_ns: int) -> None:
+        """Keep a sample that is among the slowest so far."""
         slowest = self._slowest
-        if len(slowest) < SLOWEST:
-            slowest.append((sample_ns, self._row))
-            slowest.sort()
-        elif sample_ns > slowest[0][0]:
-            slowest[0] = (sample_ns, self._row)
-            slowest.sort()
+        slowest.append((sample_ns, self._row))
+        slowest.sort(reverse=True)
+        del slowest[SLOWEST:]
+        if len(slowest) == SLOWEST:
+            self._slow_from_ns = slowest[-1][0]
 
     def _leave_step(self) -> None:
         if self._step:
@@ -156,6 +168,7 @@ class Stopwatch:
     def _reset(self) -> None:
         self._row, self._step, self._step_began_ns = NO_ROW, "", 0
         self._slowest.clear()
+        self._slow_from_ns = -1
         self._steps_ns.clear()
 
 

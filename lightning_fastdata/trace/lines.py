@@ -74,6 +74,9 @@ class LineSampler:
         per_s: Looks a second on average, above 0, at most 100.
         into: Asked at each look where to count it; ``None``: nowhere. With a ``LineCounts`` for
             each thing that may be going on, they are told apart.
+        switches_soon: Whether Python's threads may change places every tenth of a millisecond
+            meanwhile, not every five: a line that lets go of the lock is else blamed for those
+            before it. Not for a process whose own threads it would disturb.
         frames: Gives the innermost frame of each thread.
         clock_ns: Tells how many looks are due.
         cpu_ns: Tells what the calling thread has taken of its core.
@@ -89,6 +92,7 @@ class LineSampler:
         *,
         per_s: float = 50.0,
         into: Callable[[], LineCounts | None] | None = None,
+        switches_soon: bool = True,
         frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
         cpu_ns: Callable[[], int] = time.thread_time_ns,
@@ -103,6 +107,7 @@ class LineSampler:
         self._thread_id = thread_id
         self._interval_ns = 1e9 / per_s
         self._into = self._begun if into is None else into
+        self._switches_soon = switches_soon
         self._frames = frames
         self._clock_ns = clock_ns
         self._cpu_ns = cpu_ns
@@ -125,9 +130,10 @@ class LineSampler:
             target=self._look_until, args=(ended,), name="LineSampler", daemon=True
         )
         self._running = thread, ended
-        if self._usual_switch_interval_s is None:
-            self._usual_switch_interval_s = sys.getswitchinterval()
-        sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._usual_switch_interval_s))
+        if self._switches_soon:
+            if self._usual_switch_interval_s is None:
+                self._usual_switch_interval_s = sys.getswitchinterval()
+            sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._usual_switch_interval_s))
         thread.start()
 
     def stop(self) -> None:

@@ -19,8 +19,8 @@ from injection_rig import Setup, SlowCallback
 
 from lightning_fastdata.stalls import Cause
 
-STEPS, BATCH = 60, 4
-SAMPLES = STEPS * BATCH
+STEPS, QUICK_STEPS, BATCH = 60, 45, 4
+SAMPLES, QUICK_SAMPLES = STEPS * BATCH, QUICK_STEPS * BATCH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +155,7 @@ CASES: dict[str, Injected] = {
         cause="storage",
     ),
     "cold_map-torch": Injected(
-        setup=_with(
-            lambda folder: ColdMap(SAMPLES, folder / "map", pages=200), loader=_loader(1)
-        ),
+        setup=_with(lambda folder: ColdMap(SAMPLES, folder / "map", pages=200), loader=_loader(1)),
         cause="storage",
     ),
     "heavy_tail-torch": Injected(
@@ -211,9 +209,7 @@ CASES: dict[str, Injected] = {
     ),
     "cold_first_epoch-torch": Injected(
         setup=_with(
-            lambda folder: ColdAtFirst(
-                SAMPLES, folder / "cold", sample_bytes=10_000, cold_s=0.018
-            ),
+            lambda folder: ColdAtFirst(SAMPLES, folder / "cold", sample_bytes=10_000, cold_s=0.018),
             loader=_loader(1, persistent_workers=True),
             trainer={"max_epochs": 2},
         ),
@@ -243,5 +239,35 @@ CASES: dict[str, Injected] = {
         is_predicted=False,
     ),
 }
-QUICK = ("too_few_workers-torch", "one_sample-torch", "nothing_wrong-ring")
+QUICK: dict[str, Injected] = {
+    "too_few_workers-quick": Injected(
+        setup=lambda folder: Setup(
+            dataset=Timed(QUICK_SAMPLES, sleep_s=0.012),
+            is_fast=True,
+            step_s=0.03,
+            loader=_loader(1),
+        ),
+        cause="too_few_workers",
+    ),
+    "one_sample-quick": Injected(
+        setup=lambda folder: Setup(
+            dataset=Timed(QUICK_SAMPLES, sleep_s=0.005, slow={130: 60}),
+            is_fast=True,
+            step_s=0.03,
+            loader=_loader(1),
+        ),
+        cause="slow_samples",
+        remedy=_quick,
+    ),
+    "nothing_wrong-quick": Injected(
+        setup=lambda folder: Setup(
+            dataset=Timed(QUICK_SAMPLES, sleep_s=0.002),
+            is_fast=True,
+            step_s=0.03,
+            loader=_loader(1),
+        ),
+        cause=None,
+        is_predicted=False,
+    ),
+}
 """Those that run with every test run."""

@@ -28,7 +28,7 @@ setup = Setup(
     trainer={"devices": 2, "strategy": "ddp", "use_distributed_sampler": False},
 )
 run = run_once(setup, folder)
-notes = {"truth": run.truth, "lateness": run.lateness}
+notes = {"truth": run.truth, "is_overloaded": run.is_overloaded}
 (folder / f"rank{rank}.json").write_text(json.dumps(notes))
 """
 
@@ -75,5 +75,5 @@ def outcome_of_ranks(folder: Path) -> Outcome:
         measured=None,
         is_followed=None,
         advice="" if first is None else first.advice,
-        lateness=notes["lateness"],
+        is_overloaded=notes["is_overloaded"],
     )

@@ -8,7 +8,7 @@ the model times as well. As a summary does, the truth leaves out the first step 
 the next 20 steps of the run, where at least as many follow.
 
 A step computes by sleeping, so it takes as long on a busy machine, but for the time by which a
-sleep is late. How late it is tells whether the machine was overloaded.
+sleep is late. That, and how much of the run's cores others used, tells of an overloaded machine.
 """
 
 import os
@@ -20,8 +20,9 @@ from statistics import quantiles
 from typing import Any
 
 import lightning.pytorch
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_fastdata.callback import DataStallProfiler
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
@@ -30,8 +31,9 @@ from lightning_fastdata.stalls import Finding, StallSummary
 WARMUP_STEPS = 20
 CORES = 2
 """That a run may use, so that it is the same on a larger machine."""
-OVERLOADED = 0.08
-"""A tenth of the sleeps of steps is late by more than this share: figures of that run are noise."""
+MOST_LATE, MOST_BY_OTHERS = 0.08, 0.5
+"""Of the sleeps of steps, a tenth is later than this share; others use so many of the cores: from
+here on a machine is overloaded, and the figures of a run are noise."""
 OF_THE_LOADER = ("num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "in_order")
 
 
@@ -104,6 +106,36 @@ class Run:
     summary: StallSummary
     truth: float
     lateness: float
+    cores_of_others: float
+    """That other programs used of the run's, by their mean."""
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the machine had too much else to do."""
+        return self.lateness > MOST_LATE or self.cores_of_others > MOST_BY_OTHERS
+
+
+class CoreClock:
+    """How much of some cores' time others use than this process and its children."""
+
+    def __init__(self, cores: list[int]) -> None:
+        self._cores = cores
+        self._began = self._busy_s(), self._own_s(), time.perf_counter()
+
+    def cores_of_others(self) -> float:
+        """Since the beginning; the children have been waited for by now."""
+        busy_s, own_s, began_s = self._began
+        others_s = (self._busy_s() - busy_s) - (self._own_s() - own_s)
+        return max(0.0, others_s / (time.perf_counter() - began_s))
+
+    def _busy_s(self) -> float:
+        each = psutil.cpu_times(percpu=True)
+        busy_s = (sum(each[core]) - each[core].idle - each[core].iowait for core in self._cores)
+        return float(sum(busy_s))
+
+    def _own_s(self) -> float:
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
 
 
 class ClockedTorch(DataLoader[Any]):
@@ -120,7 +152,7 @@ class ClockedFast(FastDataLoader):
 
     notes: Notes
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Any:
         return clocked(super().__iter__(), self.notes)
 
 
@@ -188,13 +220,14 @@ def run_once(setup: Setup, folder: Path, **options: Any) -> Run:
     notes, profiler = Notes(), DataStallProfiler(folder, reports=("json",), log_every_n_steps=5)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(cores)[:CORES])
+    clock = CoreClock(sorted(cores)[:CORES])
     try:
         loader = (ClockedFast if setup.is_fast else ClockedTorch)(setup.dataset, **setup.loader)
         loader.notes = notes
         _trainer(setup, folder, profiler, options).fit(
             Sleeper(notes, setup),
             loader,
-            DataLoader([0]) if setup.validation_s else None,
+            DataLoader(TensorDataset(torch.zeros(1))) if setup.validation_s else None,
         )
     finally:
         os.sched_setaffinity(0, cores)
@@ -203,6 +236,7 @@ def run_once(setup: Setup, folder: Path, **options: Any) -> Run:
         summary=profiler.summary,
         truth=notes.stall_fraction(),
         lateness=notes.lateness(setup.step_s),
+        cores_of_others=clock.cores_of_others(),
     )
 
 
