@@ -17,6 +17,7 @@ from lightning_fastdata.tuning.replay import (
     Steps,
     TorchDispatch,
     fewest_workers,
+    handing_ns_of,
     replay,
     scaled,
     service_factor,
@@ -26,6 +27,7 @@ HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
 LEAST_CORES = 0.1
 LEAST_COMPUTING = 0.01  # of a worker's time
 MOST_UNKNOWN = 64  # workers where nobody knows the cores
+RING_HANDING_NS = 100_000  # of a ring that is not there yet (package README, 19)
 MOST_SEARCHED = 512  # batches: the search replays them about ten times
 
 
@@ -208,6 +210,7 @@ class WhatIf:
             return InlineDispatch()
         next_ns = self.workload.next_ns if setup.num_workers else self._first_handover_ns()
         next_ns = next_ns if is_handed else 0
+        handing_ns = self._handing_ns if is_handed else 0
         if setup.is_ours and setup.engine != "torch":
             return RingDispatch(
                 num_workers=workers,
@@ -215,13 +218,20 @@ class WhatIf:
                 is_cut=any(len(batch.chunks) > 1 for batch in self.workload.steady),
                 in_order=setup.in_order,
                 next_ns=next_ns,
+                handing_ns=RING_HANDING_NS if handing_ns is None else handing_ns,
             )
         return TorchDispatch(
             num_workers=workers,
             prefetch_factor=_prefetch_factor(setup),
+            handing_ns=handing_ns or 0,
             in_order=setup.in_order,
             next_ns=next_ns,
         )
+
+    @cached_property
+    def _handing_ns(self) -> int | None:
+        """A worker's time from one chunk to the next, where one lay ready."""
+        return handing_ns_of(self.workload.steady)
 
     def _first_handover_ns(self) -> int:
         """What taking a batch from workers will cost where there were none."""

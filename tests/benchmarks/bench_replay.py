@@ -226,17 +226,11 @@ def compare(engine: str, batches: int, rounds: int) -> list[dict[str, Any]]:
                 for run in (measured, recorded)
             )
             rows.append(
-                {
-                    "benchmark": "replay",
-                    "trace": trace,
-                    **vars(setting),
-                    "measured_stall_fraction": round(measured.stall_fraction, 4),
-                    "replayed_stall_fraction": round(replayed, 4),
-                    "predicted_stall_fraction": round(predicted, 4),
-                    "batches": batches,
-                    "rounds": rounds,
-                    **vars(handover),
-                }
+                {"benchmark": "replay", "trace": trace, **vars(setting)}
+                | {"measured_stall_fraction": round(measured.stall_fraction, 4)}
+                | {"replayed_stall_fraction": round(replayed, 4)}
+                | {"predicted_stall_fraction": round(predicted, 4)}
+                | {"batches": batches, "rounds": rounds, **vars(handover)}
             )
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -255,26 +249,17 @@ def time_replays(rounds: int) -> list[dict[str, Any]]:
     }
     rows = []
     for name, dispatch in dispatches.items():
-        for device in (False, True):
-            device_ns = [9_000_000] if device else None
+        for device_ns in (None, [9_000_000]):
             steps = Steps(host_ns=[6_000_000], device_ns=device_ns)
-            result = replay(costs, steps, dispatch)
-            assert len(result.waits_ns) == SPEED_BATCHES, "never time a wrong answer"
             times_s = []
             for _ in range(rounds):
                 began_ns = time.process_time_ns()  # the cores are shared
-                replay(costs, steps, dispatch)
+                result = replay(costs, steps, dispatch)
                 times_s.append((time.process_time_ns() - began_ns) / 1e9)
-            rows.append(
-                {
-                    "benchmark": "replay",
-                    "speed": name,
-                    "with_device": device,
-                    "batches": SPEED_BATCHES,
-                    "core_seconds_median": round(statistics.median(times_s), 4),
-                    "rounds": rounds,
-                }
-            )
+                assert len(result.waits_ns) == SPEED_BATCHES, "never time a wrong answer"
+            took = {"core_seconds_median": round(statistics.median(times_s), 4), "rounds": rounds}
+            what = {"speed": name, "with_device": device_ns is not None, "batches": SPEED_BATCHES}
+            rows.append({"benchmark": "replay", **what, **took})
             print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -283,11 +268,9 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     apart = {}
     for engine in ("torch", "ring"):
         for said in ("replayed", "predicted"):
-            gaps = [
-                abs(row[f"{said}_stall_fraction"] - row["measured_stall_fraction"])
-                for row in rows
-                if row["engine"] == engine
-            ]
+            of_engine = [row for row in rows if row["engine"] == engine]
+            wanted, name = "measured_stall_fraction", f"{said}_stall_fraction"
+            gaps = [abs(row[name] - row[wanted]) for row in of_engine]
             apart[f"{engine}_{said}"] = {
                 "settings": len(gaps),
                 "median": round(statistics.median(gaps), 4),
@@ -305,11 +288,8 @@ def main() -> None:
     settings = parser.parse_args()
     warnings.simplefilter("ignore")  # torch warns of more workers than cores; these only sleep
     rows = time_replays(settings.rounds)
-    compared = [
-        row
-        for engine in ("torch", "ring")
-        for row in compare(engine, settings.batches, settings.rounds)
-    ]
+    compared = compare("torch", settings.batches, settings.rounds)
+    compared += compare("ring", settings.batches, settings.rounds)
     rows += [*compared, summary_of(compared)]
     print(json.dumps(rows[-1]))
     if settings.json is not None:

@@ -4,6 +4,7 @@ import hashlib
 import mmap
 import os
 import random
+import resource
 import time
 from io import RawIOBase
 from itertools import count
@@ -142,6 +143,14 @@ class ColdMap(Dataset[torch.Tensor]):
                 pages.madvise(mmap.MADV_RANDOM)
                 total = sum(pages[place * PAGE] for place in places)
         return torch.zeros(4) + total
+
+
+def drops_pages(folder: Path) -> bool:
+    """Whether pages of files there can be dropped from memory, so that a map of them is cold."""
+    samples = ColdMap(1, folder / "probe", pages=64)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+    samples[0]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before >= 32
 
 
 class Large(Dataset[Any]):

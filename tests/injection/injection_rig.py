@@ -184,6 +184,13 @@ class Sleeper(lightning.pytorch.LightningModule):
             self.log("loss", loss)
         return loss
 
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class Validated(Sleeper):
+    """Sleeps in validation too."""
+
     def on_validation_start(self) -> None:
         self.began_ns = time.perf_counter_ns()
 
@@ -192,9 +199,6 @@ class Sleeper(lightning.pytorch.LightningModule):
 
     def on_validation_end(self) -> None:
         self.notes.validations.append((self.began_ns, time.perf_counter_ns()))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
 class SlowLogger(lightning.pytorch.loggers.logger.DummyLogger):
@@ -225,7 +229,7 @@ def run_once(setup: Setup, folder: Path, **options: Any) -> Run:
         loader = (ClockedFast if setup.is_fast else ClockedTorch)(setup.dataset, **setup.loader)
         loader.notes = notes
         _trainer(setup, folder, profiler, options).fit(
-            Sleeper(notes, setup),
+            (Validated if setup.validation_s else Sleeper)(notes, setup),
             loader,
             DataLoader(TensorDataset(torch.zeros(1))) if setup.validation_s else None,
         )

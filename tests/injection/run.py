@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _row(name: str) -> dict[str, Any]:
-    folder = Path(tempfile.mkdtemp(prefix="injection-", dir=Path.cwd()))
+    folder = Path(tempfile.mkdtemp(prefix="injection-"))
     try:
         case, outcome = _outcome(name, folder / "run")
     finally:

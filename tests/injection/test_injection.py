@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bottlenecks import drops_pages
 from injection_cases import CASES, QUICK, Injected
 from injection_outcome import (
     CLEAN_BELOW,
@@ -23,6 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # too many is a case
     pytest.mark.filterwarnings("ignore:There is a wide discrepancy"),
 ]
+COLD_MAP = "cold_map-torch"
 RANKS = "straggling_rank-torch"
 SLOW = {**CASES, RANKS: RANKS_CASE}
 ALL = {**QUICK, **SLOW}
@@ -41,6 +43,8 @@ def outcome_named(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], O
     def run(name: str) -> Outcome:
         if name not in known:
             folder: Path = tmp_path_factory.mktemp("injected") / "run"
+            if name == COLD_MAP and not drops_pages(folder.parent):
+                pytest.skip("needs a file system that drops pages from memory when it is asked to")
             is_ranks = name == RANKS
             known[name] = outcome_of_ranks(folder) if is_ranks else outcome_of(ALL[name], folder)
         return known[name]
@@ -62,7 +66,9 @@ def _of(names: dict[str, Injected], wanted: Callable[[Injected], bool]) -> list[
 def test_the_first_finding_names_what_was_put_in(
     name: str, outcome_named: Callable[[str], Outcome]
 ) -> None:
-    outcome = _judged(outcome_named(name), name)
+    outcome = outcome_named(name)
+    if name not in QUICK:  # their causes are plain under any load
+        _judged(outcome, name)
 
     assert outcome.cause == ALL[name].cause, f"{outcome.advice} {ALL[name].why}"
 

@@ -11,6 +11,7 @@ from lightning_fastdata.tuning.replay.simulate import replay
 from lightning_fastdata.tuning.replay.steps import Steps
 
 LEAST_GAIN = 0.01  # of the wall time: below it, more workers are not worth their memory (guess)
+LAST_SHARE = 0.1  # of all that can be gained: its last tenth takes as many workers again (guess)
 
 
 def fewest_workers(
@@ -26,9 +27,10 @@ def fewest_workers(
 ) -> tuple[int, Replayed]:
     """Find the fewest workers that keep the stall at or under a limit.
 
-    Where ``most`` workers cannot, the fewest that come within 0.01 of what they reach: more do not
-    help. What counts is the stall after as many steps as batches are in flight (but after half of
-    them at the latest), when no more comes from queues that filled before the first step.
+    Where ``most`` workers cannot, the fewest that come within 0.01 of what they reach, or within a
+    tenth of all that more workers gain: more hardly help. What counts is the stall after as many
+    steps as batches are in flight (but after half of them at the latest), when no more comes from
+    queues that filled before the first step.
 
     One worker fewer than the answer is always too few. Far fewer might do by chance, where
     slow batches come at a regular distance; that is not looked for: a few numbers are replayed
@@ -63,7 +65,8 @@ def fewest_workers(
     start = max(least, min(most, _demand(batches, steps)))
     found = _first(lambda n: run(n)[0] <= max_stall_fraction, least, most, start)
     if found is None:
-        limit = run(most)[0] + LEAST_GAIN
+        reached = run(most)[0]
+        limit = reached + max(LEAST_GAIN, LAST_SHARE * (run(least)[0] - reached))
         found = _first(lambda n: run(n)[0] <= limit, least, most, most)
         assert found is not None  # what ``most`` reaches is within the limit
     return found, run(found)[1]
