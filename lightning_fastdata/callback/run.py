@@ -25,6 +25,7 @@ from lightning_fastdata.trace import (
 
 _RANKS_EVERY_STEPS = 50
 """Every how many steps ranks tell each other their figures where nothing is logged."""
+READ_AT_ONCE = 16  # steps, of at most 64 that may be unread
 _SETTINGS = (
     "max_epochs",
     "max_steps",
@@ -133,6 +134,7 @@ class MeasuredRun:
             return
         trace = self.record.stall
         if trace.steps_seen % (log_every_n_steps or _RANKS_EVERY_STEPS) == 0:
+            self._recorder.read()
             window = trace.take_window()
             self._tell_ranks(window)
             if log_every_n_steps and self._logs:
@@ -159,7 +161,10 @@ class MeasuredRun:
             stall=trace, rank=trainer.global_rank, settings=_settings_of(trainer)
         )
         recorder = self._recorder = StepRecorder(
-            trace, clock_ns=self._clock_ns, events=CudaEvents(device) if on_cuda else None
+            trace,
+            clock_ns=self._clock_ns,
+            events=CudaEvents(device) if on_cuda else None,
+            at_once=READ_AT_ONCE,
         )
         recorder.loader_opened(self._opened_ns)
         loader = trainer.train_dataloader

@@ -10,7 +10,12 @@ import torch
 from lightning_fastdata.cli.arguments import DemoOptions
 from lightning_fastdata.cli.choice import PictureSets, choose_pictures, read_ahead
 from lightning_fastdata.cli.feeds import Feed, three_feeds
-from lightning_fastdata.cli.outcome import check_writable, outcome_table, write_results
+from lightning_fastdata.cli.outcome import (
+    check_writable,
+    found_lines,
+    outcome_table,
+    write_results,
+)
 from lightning_fastdata.cli.photographs import PictureRecipe, ensure_pictures
 from lightning_fastdata.cli.quiet import quiet
 from lightning_fastdata.cli.runs import (
@@ -177,6 +182,7 @@ def _report(
     )
     print(file=sys.stderr)  # below the bars
     show(outcome_table(results, pictures, files_were_read=files_were_read))
-    print()
+    found = found_lines(results[:-1])  # the last run differs in more than what was advised
+    print(*found, sep="\n", end="\n\n" if found else "\n")
     automatic.explain()
     print(f"\nJSON: {written}, and beside it one file a run")

@@ -11,9 +11,13 @@ from lightning_fastdata.cli.runs import RunResult, Training
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.machine import Machine, facts
 from lightning_fastdata.report import ReportTable, compare_table, write_json
+from lightning_fastdata.report.findings_text import prediction
 from lightning_fastdata.report.units import duration, percent
+from lightning_fastdata.report.words import CAUSES, printable
+from lightning_fastdata.stalls.followed import followed_advice
 
 BUSY_NEIGHBOURS_FRACTION = 0.1  # guess
+ADVICE_LENGTH = 400  # characters, guess
 SCHEMA_VERSION = 1
 """Of ``demo.json``. Raised when a field changes its meaning or goes away."""
 
@@ -60,6 +64,30 @@ def closing_sentence(results: Sequence[RunResult]) -> str:
         for ratio, other in zip(ratios, others, strict=True)
     )
     return f"Samples a second with {last.feed.title}: {compared}."
+
+
+def found_lines(results: Sequence[RunResult]) -> list[str]:
+    """Say what costs most in the first run, what to do, and what a run measured that did it.
+
+    Empty where nothing was found.
+    """
+    slow, *others = results
+    for finding in slow.summary.findings[:1]:
+        told = [printable(finding.advice, ADVICE_LENGTH).rstrip(".")]
+        if (foreseen := prediction(finding)) is not None:
+            told[0] += f" ({foreseen})"
+        told += [
+            f"measured with {other.feed.title}: {percent(followed.measured_stall_fraction)}"
+            for other in others
+            for followed in followed_advice(slow.summary, other.summary)
+            if followed.changes == finding.changes
+        ]
+        return [
+            f"Found in {slow.feed.title}: {CAUSES[finding.cause]}, costs "
+            f"{percent(finding.stall_fraction)} of the time",
+            f"   do: {'; '.join(told)}",
+        ]
+    return []
 
 
 def speed_up(result: RunResult, other: RunResult) -> float | None:

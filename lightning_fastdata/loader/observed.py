@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 from lightning_fastdata.loader.engine import Engine, HostBatch, Request, Stream
-from lightning_fastdata.trace.samples import size_of_batch
+from lightning_fastdata.trace.samples import size_bytes_of
 from lightning_fastdata.trace.work import BatchTimes, WorkTrace
 
 _SIZED_EVERY = 32  # batches of one loader are alike; looking into a nested one takes microseconds
@@ -54,7 +54,7 @@ class ObservedEngine:
                 arrived_ns=batch.arrived_ns,
                 wanted_ns=wanted_ns,
                 taken_ns=taken_ns,
-                size_bytes=None if number % _SIZED_EVERY else size_of_batch(batch.data),
+                size_bytes=None if number % _SIZED_EVERY else size_bytes_of(batch.data),
                 chunks=tuple(batch.times),
             )
         )
@@ -91,7 +91,7 @@ def _noted(stream: Stream, batches: Iterator[Any], work: WorkTrace) -> Iterator[
                 arrived_ns=None if latest is None else latest.arrived_ns,
                 wanted_ns=wanted_ns,
                 taken_ns=taken_ns,
-                size_bytes=None if number % _SIZED_EVERY else size_of_batch(given[0]),
+                size_bytes=None if number % _SIZED_EVERY else size_bytes_of(given[0]),
                 chunks=() if latest is None else tuple(latest.times),
             )
         )

@@ -70,7 +70,7 @@ def _all(case: Case) -> Iterator[Finding]:
         if finding is not None:
             yield finding
     yield from other_work(case, loaders[0].what_if if loaders else None)
-    if stall < case.limits.keeps_up_fraction and case.summary.stall_fraction is not None:
+    if case.summary.stall_fraction is not None:
         yield from filter(None, map(too_many, loaders))
 
 

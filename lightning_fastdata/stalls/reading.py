@@ -34,12 +34,16 @@ def reading(totals: WorkTotals, limits: FindingThresholds) -> Reading:
     blocked_ns = totals.busy_ns - totals.cpu_ns - (totals.core_wait_ns or 0)
     blocked_fraction = min(1.0, max(0.0, blocked_ns / busy_ns))
     evidence: list[str] = []
-    if totals.read_bytes >= limits.bytes_a_sample * samples:
+    # A process that starts reads its libraries: that explains no seconds of waiting.
+    blocked_s = max(0, blocked_ns) / 1e9
+    least_bytes = max(limits.bytes_a_sample * samples, limits.bytes_a_blocked_s * blocked_s)
+    least_faults = max(limits.faults_a_sample * samples, limits.faults_a_blocked_s * blocked_s)
+    if totals.read_bytes >= least_bytes:
         evidence.append(
             f"They read {data_size(totals.read_bytes)} from storage, "
             f"{data_size(totals.read_bytes / samples)} a sample."
         )
-    if totals.major_faults >= limits.faults_a_sample * samples:
+    if totals.major_faults >= least_faults:
         evidence.append(
             f"{totals.major_faults} pages of mapped files were not in memory and had to be read."
         )

@@ -134,11 +134,18 @@ class WhatIf:
             steps,
             lambda num_workers: self._dispatch(num_workers, is_handed=True),
             most=max(1, most),
-            max_stall_fraction=most_stall_fraction,
+            max_stall_fraction=most_stall_fraction + self.handover_fraction,
             transit_ns=self.workload.transit_ns,
             factor=self._factor,
         )
         return found, self.lost_ns(num_workers=found)
+
+    @property
+    def handover_fraction(self) -> float:
+        """Share of a step that taking a batch costs, with any number of workers."""
+        has_workers = self.workload.loader.setup.num_workers > 0
+        next_ns = self.workload.next_ns if has_workers else self._first_handover_ns()
+        return next_ns / (next_ns + max(1.0, self.measured.busy_ns))
 
     @property
     def cpu_fraction(self) -> float:

@@ -44,18 +44,31 @@ class StepRecorder:
     ours, so that steps run by others (a learning rate search, say) are forgotten, and so is the
     start of an epoch in which none of ours ran.
 
+    Args:
+        trace: Where steps are recorded.
+        clock_ns: The host's clock.
+        events: Makes marks on the device's clock; ``None`` where it has none.
+        at_once: How many steps are read at a time: one by one, each finds the processor's caches
+            cold.
+
     Attributes:
         part_now: What is going on in a step that is recorded, else ``None``. For whoever looks at
             this process from another thread.
     """
 
     def __init__(
-        self, trace: StallTrace, *, clock_ns: Callable[[], int], events: Events | None
+        self,
+        trace: StallTrace,
+        *,
+        clock_ns: Callable[[], int],
+        events: Events | None,
+        at_once: int = 1,
     ) -> None:
         self.part_now: Part | None = None
         self._trace = trace
         self._clock_ns = clock_ns
         self._events = events
+        self._at_once = at_once
         self._marks: list[_Mark] = []
         self._ended: _EndedStep | None = None
         self._unread: deque[_EndedStep] = deque()
@@ -178,6 +191,11 @@ class StepRecorder:
         is_readable = events is None or all(event is not None for _, _, event in ended.marks)
         if is_readable and len(self._unread) < MAX_UNREAD_STEPS:
             self._unread.append(ended)
+        if len(self._unread) >= self._at_once:
+            self._read_finished()
+
+    def read(self) -> None:
+        """Read what the device has finished by now."""
         self._read_finished()
 
     def finish(self, *, wait: bool) -> None:

@@ -29,9 +29,23 @@ class SampleCounter:
         return size if self._has_seen_full_batch else None
 
 
-def size_of_batch(batch: Any) -> int:
-    """Bytes of all tensors in a nested batch."""
-    return sum(tensor.nbytes for tensor in _tensors(batch))
+def size_bytes_of(batch: Any) -> int | None:
+    """Bytes of the tensors and arrays in a batch; ``None`` where there are none to be seen."""
+    size = _bytes_in(batch)
+    return size or None
+
+
+def _bytes_in(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, (bytes, bytearray)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_bytes_in(part) for part in value.values())
+    if isinstance(value, (tuple, list)):
+        return sum(_bytes_in(part) for part in value)
+    size = getattr(value, "nbytes", 0)  # NumPy's arrays and what looks like them
+    return size if isinstance(size, int) else 0
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:

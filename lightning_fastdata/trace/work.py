@@ -13,6 +13,7 @@ from lightning_fastdata.trace.record import WaitHistogram
 
 FIRST_BATCHES, RECENT_BATCHES = 64, 2048  # guess: the start, and what fits into a replay and a page
 SLOWEST_KEPT = 20
+AT_ONCE = 32  # batches; one by one, each finds the processor's caches cold
 LINES_KEPT = 2048  # guess: far more lines than any dataset runs through
 
 
@@ -157,20 +158,47 @@ class WorkTrace:
     """Everything that was recorded of one loader, in bounded memory."""
 
     def __init__(self) -> None:
-        self.totals = WorkTotals()
-        self.first: list[BatchTimes] = []
-        """The run's first batches."""
-        self.recent: deque[BatchTimes] = deque(maxlen=RECENT_BATCHES)
-        """The newest batches, the first ones among them while the run is short."""
+        self._totals = WorkTotals()
+        self._first: list[BatchTimes] = []
+        self._recent: deque[BatchTimes] = deque(maxlen=RECENT_BATCHES)
+        self._noted: list[BatchTimes] = []
         self._slowest: list[tuple[int, int, Any]] = []
         self._tie = count()  # keys of samples need not compare
 
     def add(self, batch: BatchTimes) -> None:
         """Record one batch that the loop has got."""
-        if len(self.first) < FIRST_BATCHES:
-            self.first.append(batch)
-        self.recent.append(batch)
-        self.totals.add(batch)
+        self._noted.append(batch)
+        if len(self._noted) >= AT_ONCE:
+            self._settle()
+
+    @property
+    def totals(self) -> WorkTotals:
+        """Sums over all batches."""
+        self._settle()
+        return self._totals
+
+    @property
+    def first(self) -> list[BatchTimes]:
+        """The run's first batches."""
+        self._settle()
+        return self._first
+
+    @property
+    def recent(self) -> deque[BatchTimes]:
+        """The newest batches, the first ones among them while the run is short."""
+        self._settle()
+        return self._recent
+
+    def _settle(self) -> None:
+        noted, self._noted = self._noted, []
+        for batch in noted:
+            self._take_in(batch)
+
+    def _take_in(self, batch: BatchTimes) -> None:
+        if len(self._first) < FIRST_BATCHES:
+            self._first.append(batch)
+        self._recent.append(batch)
+        self._totals.add(batch)
         for chunk in batch.chunks:
             for _, key, sample_ns in chunk.slowest:
                 if len(self._slowest) < SLOWEST_KEPT:
@@ -183,6 +211,7 @@ class WorkTrace:
 
         A sample that was slow several times is there once, with its longest time.
         """
+        self._settle()
         longest: dict[Any, int] = {}
         names: dict[Any, Any] = {}
         for sample_ns, _, key in self._slowest:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -18,7 +19,9 @@ from lightning_fastdata.cli import main
 from lightning_fastdata.cli.choice import MAX_VAL_SAMPLES, choose_pictures, read_ahead
 from lightning_fastdata.cli.feeds import StockData, three_feeds
 from lightning_fastdata.cli.network import SmallResNet
+from lightning_fastdata.cli.outcome import found_lines
 from lightning_fastdata.errors import DatasetError
+from lightning_fastdata.stalls import Finding, SettingChange
 
 KEYS = ["usual", "advice", "auto"]
 TINY = ["--accelerator", "cpu", "--batch-size", "4", "--size", "16"]
@@ -96,6 +99,52 @@ def test_it_says_nothing_that_nobody_can_act_on(demo: list[str]) -> None:
 
     assert process.returncode == 0
     assert [line[:3] for line in process.stderr.split("\n") if line] == ["1/3", "2/3", "3/3"]
+
+
+def run_of(title: str, num_workers: int, stall_fraction: float, **summary: Any) -> Any:
+    """What a run came to, with no more than what is said of findings."""
+    setup = SimpleNamespace(name="", num_workers=num_workers)
+    return SimpleNamespace(
+        feed=SimpleNamespace(title=title),
+        summary=SimpleNamespace(
+            stall_fraction=stall_fraction,
+            run=SimpleNamespace(loaders=(setup,), settings=()),
+            **{"findings": (), **summary},
+        ),
+    )
+
+
+TOO_FEW = Finding(
+    cause="too_few_workers",
+    stall_fraction=0.6,
+    evidence=(),
+    advice="num_workers 0 -> 2.",
+    changes=(SettingChange(name="num_workers", now=0, then=2),),
+    predicted_stall_fraction=0.01,
+)
+
+
+def test_what_was_found_stands_beside_the_run_that_did_it() -> None:
+    usual = run_of("DataLoader()", 0, 0.6, findings=(TOO_FEW,))
+
+    said = found_lines([usual, run_of("num_workers=2", 2, 0.0234)])
+
+    assert said == [
+        "Found in DataLoader(): Too few workers, costs 60.0 % of the time",
+        "   do: num_workers 0 -> 2 (predicted stall 1.0 %); measured with num_workers=2: 2.3 %",
+    ]
+
+
+def test_a_run_that_did_something_else_is_no_proof() -> None:
+    usual = run_of("DataLoader()", 0, 0.6, findings=(TOO_FEW,))
+
+    said = found_lines([usual, run_of("num_workers=1", 1, 0.0234)])
+
+    assert said[1:] == ["   do: num_workers 0 -> 2 (predicted stall 1.0 %)"]
+
+
+def test_nothing_found_is_nothing_said() -> None:
+    assert found_lines([run_of("DataLoader()", 0, 0.0), run_of("num_workers=1", 1, 0.0)]) == []
 
 
 def test_a_broken_picture_is_one_sentence(

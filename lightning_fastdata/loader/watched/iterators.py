@@ -10,7 +10,7 @@ from torch.utils.data.dataloader import (
     _SingleProcessDataLoaderIter,
 )
 
-from lightning_fastdata.loader.watched.envelope import Envelope, size_bytes_of
+from lightning_fastdata.loader.watched.envelope import Envelope
 from lightning_fastdata.loader.watched.measured import (
     MeasuredCollate,
     MeasuredDataset,
@@ -18,6 +18,7 @@ from lightning_fastdata.loader.watched.measured import (
     Meter,
     WorkerStart,
 )
+from lightning_fastdata.trace.samples import size_bytes_of
 from lightning_fastdata.trace.work import BatchTimes, WorkTrace
 
 AT_ONCE = 32
@@ -152,7 +153,6 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
 
     def __init__(self, loader: Any) -> None:
         self._asked_ns: dict[int, int] = {}
-        self._reader_free_ns = 0
         self._sink = Sink()
         super().__init__(_AsMeasured(loader))
         self._worker_init_fn = loader.worker_init_fn
@@ -172,13 +172,10 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
             self._asked_ns[number] = asked_ns
 
     def _get_data(self) -> Any:
-        # The pin thread is free since it pinned the batch before, the loop since right now.
-        free_ns = self._reader_free_ns if self._pin_memory else perf_counter_ns()
         answer: Any = super()._get_data()  # type: ignore[no-untyped-call]
         number, envelope = answer
         if type(envelope) is Envelope:
-            envelope.number, envelope.reader_free_ns = number, free_ns
-            self._reader_free_ns = envelope.pinned_ns or 0
+            envelope.number = number
         return answer
 
     def _next_data(self) -> Any:

@@ -80,11 +80,14 @@ def too_many(about: LoaderCase) -> Finding | None:
         return None
     if figures.busy_fraction is None or figures.busy_fraction > limits.idle_fraction:
         return None
+    unavoidable = what_if.handover_fraction
+    if about.stall_fraction > limits.keeps_up_fraction + unavoidable:
+        return None
     workers, lost_ns = what_if.fewest(
         limits.keeps_up_fraction, setup.num_workers, headroom=ROOM_LEFT
     )
     predicted = what_if.predicted(lost_ns)
-    if workers > setup.num_workers / 2 or predicted > limits.wanted_fraction:
+    if workers > setup.num_workers / 2 or predicted > limits.wanted_fraction + unavoidable:
         return None
     return about.finding(
         "too_many_workers",
