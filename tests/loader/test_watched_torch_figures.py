@@ -24,8 +24,9 @@ from watched_sets import (
 
 from lightning_fastdata.loader.stopwatch import Stopwatch
 from lightning_fastdata.loader.watched import watch
-from lightning_fastdata.loader.watched.envelope import Envelope, size_bytes_of
+from lightning_fastdata.loader.watched.envelope import Envelope
 from lightning_fastdata.loader.watched.measured import plain_key
+from lightning_fastdata.trace.samples import size_bytes_of
 from lightning_fastdata.trace.work import BatchTimes, WorkTrace
 
 SLOW_NS = int(SLOW_S * 1e9)
