@@ -167,8 +167,19 @@ def test_samples_with_keys_are_named_by_them() -> None:
     assert work.slowest()[0][0] == f"k{SLOW}"
 
 
+class Busy(Dataset[int]):
+    def __len__(self) -> int:
+        return LENGTH
+
+    def __getitem__(self, index: int) -> int:
+        until_s = time.monotonic() + 0.02
+        while time.monotonic() < until_s:
+            pass
+        return index
+
+
 def test_lines_of_the_dataset_are_found_in_workers() -> None:
-    _, _, work = noted(Staged(), num_workers=1, engine="ring")
+    _, _, work = noted(Busy(), num_workers=1, engine="ring")
 
     assert __file__ in {line.file for line in work.totals.lines}
 
