@@ -2,16 +2,20 @@
 
 import contextlib
 import os
-import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning_fastdata.loader.make import NO_ROW
 from lightning_fastdata.trace.lines import LineSampler
 from lightning_fastdata.trace.stages import StageTimes
 from lightning_fastdata.trace.work import ChunkTimes
+
+_resource: Any = None
+if sys.platform == "linux":  # Windows has no such module, macOS does not count a thread's share
+    import resource as _resource
 
 BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
 SLOWEST = 3
@@ -50,7 +54,7 @@ class Stopwatch:
         """
         if closely is not self._is_close:
             self._be_close(closely=closely)
-        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
+        self._usage = _usage()
         if closely:
             self._reset()
             if self._asks_kernel:
@@ -101,17 +105,17 @@ class Stopwatch:
         if self._is_close:
             self.enter("")
         ended_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-        before, after = self._usage, resource.getrusage(resource.RUSAGE_THREAD)
+        before, after = self._usage, _usage()
         times = (
             self._worker,
             samples,
             self._began_ns,
             ended_ns,
             cpu_ns - self._cpu_ns,
-            after.ru_minflt - before.ru_minflt,
-            (after.ru_inblock - before.ru_inblock) * BLOCK_BYTES,
+            after.page_faults - before.page_faults,
+            (after.read_blocks - before.read_blocks) * BLOCK_BYTES,
             first_row,
-            after.ru_majflt - before.ru_majflt,
+            after.major_faults - before.major_faults,
         )
         if not self._is_close:
             return ChunkTimes(*times)
@@ -170,6 +174,20 @@ class Stopwatch:
         self._slowest.clear()
         self._slow_from_ns = -1
         self._steps_ns.clear()
+
+
+class _Usage(NamedTuple):
+    page_faults: int
+    major_faults: int
+    read_blocks: int
+
+
+def _usage() -> _Usage:
+    """What this thread has used so far; nothing where the system does not tell of threads."""
+    if _resource is None:
+        return _Usage(0, 0, 0)
+    used = _resource.getrusage(_resource.RUSAGE_THREAD)
+    return _Usage(used.ru_minflt, used.ru_majflt, used.ru_inblock)
 
 
 class _Kernel:
