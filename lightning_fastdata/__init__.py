@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lightning_fastdata.errors import FastDataError
     from lightning_fastdata.loader.fast_data_loader import FastDataLoader
     from lightning_fastdata.plan import LoaderPlan
-    from lightning_fastdata.stalls import StallSummary
+    from lightning_fastdata.stalls import Finding, StallSummary
     from lightning_fastdata.trace.stages import stage
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "FastDataError",
     "FastDataLoader",
     "FastDataModule",
+    "Finding",
     "ImageFolder",
     "LoaderPlan",
     "StallSummary",
@@ -36,6 +37,7 @@ _ROOMS = {
     "FastDataError": "errors",
     "FastDataLoader": "loader.fast_data_loader",
     "FastDataModule": "datamodule",
+    "Finding": "stalls",
     "ImageFolder": "dataset.image_folder",
     "LoaderPlan": "plan",
     "StallSummary": "stalls",

@@ -12,6 +12,7 @@ PUBLIC = {
     "FastDataError",
     "FastDataLoader",
     "FastDataModule",
+    "Finding",
     "ImageFolder",
     "LoaderPlan",
     "StallSummary",
