@@ -44,6 +44,7 @@ def folder_with_pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
 def test_each_python_block_runs_as_it_stands(block: str, folder_with_pictures: Path) -> None:
     script = folder_with_pictures / "reader.py"

@@ -177,6 +177,7 @@ def test_resumes_exactly_with_a_limit_of_batches(tmp_path: Path) -> None:
         assert run(some_data(), tmp_path, after=step, limit_train_batches=4) == whole[step:]
 
 
+@pytest.mark.slow
 def test_resumes_exactly_with_accumulated_gradients(tmp_path: Path) -> None:
     saved: list[int] = []
 
