@@ -145,7 +145,9 @@ def test_the_variable_adds_a_stall_report_to_somebodys_script(
     printed = installed.run("-c", script, cwd=tmp_path, profile=True)
 
     assert "Where a training step goes (" in printed
-    report = re.search(r"^Stall report: (.+)report\.html \(and summary\.json", printed, re.MULTILINE)
+    report = re.search(
+        r"^Stall report: (.+)report\.html \(and summary\.json", printed, re.MULTILINE
+    )
     assert report, printed
     assert json.loads((tmp_path / report[1] / "summary.json").read_text())
     assert (tmp_path / report[1] / "report.html").read_text().startswith("<!")

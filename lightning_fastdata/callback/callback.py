@@ -85,13 +85,18 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         self.summary: StallSummary | None = None
         self._clock_ns: Callable[[], int] = time.perf_counter_ns
         self._run: MeasuredRun | None = None
-        self._loaders, self._host = LoaderWatch(), HostWatch(lambda: None)
+        self._loaders, self._host = LoaderWatch(), HostWatch(_nothing_goes_on)
         self._folder: Path | None = None
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit":
             return
+        if self._run is not None:  # another callback failed while the fit before this one ended
+            self._run.take_out_of(trainer)
+            self._loaders.take_out()
+            self._host.stop()
+            self._run = None
         self.summary = None
         first = next(each for each in trainer.callbacks if isinstance(each, DataStallProfiler))
         if first is not self:
@@ -137,6 +142,8 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         was_measured = self._run is not None and not trainer.fast_dev_run
+        # Of Lightning's Tuner: it calls fit only to try settings, and never trains.
+        was_measured &= not any(getattr(each, "_early_exit", False) for each in trainer.callbacks)
         self._close(trainer)
         if was_measured and self.fail_above is not None:
             hold_to_limit(self.summary, self.fail_above)
@@ -155,6 +162,8 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
             self.summary = self._concluded(run, trainer, wait=False)
         self._loaders.take_out()
         self._host.stop()
+        # Both know loaders and CUDA events, which are not to live as long as this callback.
+        self._loaders, self._host = LoaderWatch(), HostWatch(_nothing_goes_on)
         if self.summary is not None and trainer.is_global_zero:
             give_reports(self.summary, run.record, reports=self.reports, folder=self._folder)
 
@@ -168,6 +177,7 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
         try:
             record: RunRecord = run.record
             record.loaders = self._loaders.records()
+            record.stall.problem = record.stall.problem or self._loaders.problem
             record.machine = machine_facts(trainer.strategy.root_device)
             self._host.give_to(record)
             summary = conclude(record, before=summary_of_last_run(self._folder))
@@ -187,13 +197,22 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
                 _say(trainer, f"No stall report file: {root} is not a local folder. Pass dirpath.")
                 return None
             folder = Path(root) / "stall_report"
-        return folder
+        return folder.absolute()  # training may change the working folder
+
+
+def _nothing_goes_on() -> None:
+    """A name, not a lambda: what is started by spawn has to be pickled, callbacks and all."""
 
 
 def _check(dirpath: Any, reports: Any, log_every_n_steps: Any) -> None:
     if dirpath is not None and not isinstance(dirpath, (str, os.PathLike)):
         raise SettingsError(
             f"dirpath is {dirpath!r}, but a folder is wanted. Pass a str, a Path, or None."
+        )
+    if isinstance(dirpath, str) and "://" in dirpath:
+        raise SettingsError(
+            f"dirpath is {dirpath!r}, but a folder on this machine is wanted. Pass one, and copy "
+            "the reports from there."
         )
     if isinstance(reports, str) or not isinstance(reports, Sequence):
         raise SettingsError(

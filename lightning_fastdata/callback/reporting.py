@@ -54,10 +54,11 @@ def give_reports(
         reports: Which of ``REPORTS``.
         folder: Where files go; ``None`` writes none.
     """
-    if folder is not None and not summary.steps and (folder / SUMMARY_FILE).exists():
-        say(f"Nothing was measured; the report of the last run in {folder} stays.")
-        folder = None
     failed: list[str] = []
+    if folder is not None and not summary.steps and (folder / SUMMARY_FILE).exists():
+        stays = f"Nothing was measured; the report of the last run in {folder} stays."
+        _give(lambda: say(stays), "the terminal", failed)
+        folder = None
     if "terminal" in reports:
         _give(lambda: render_terminal(summary), "the terminal", failed)
     writers: dict[Report, tuple[str, Callable[[Path], object]]] = {
@@ -74,7 +75,10 @@ def give_reports(
     ]
     if written and folder is not None:
         first, *others = written
-        say(f"Stall report: {folder / first}" + (f" (and {', '.join(others)})" if others else ""))
+        where = f"Stall report: {folder / first}" + (
+            f" (and {', '.join(others)})" if others else ""
+        )
+        _give(lambda: say(where), "its place", failed)  # standard output may be closed
     if failed:
         _logger.warning(
             "The stall report could not be given: %s. Pass another dirpath.", "; ".join(failed)

@@ -4,12 +4,15 @@ Two kinds of Trainer come in here, and both add their attributes at run time: he
 """
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from lightning_fastdata.callback.loggers import LoggerClock
 from lightning_fastdata.callback.profiler import ListeningProfiler
 from lightning_fastdata.callback.ranks import RankExchange, exchange_between_ranks_of
+from lightning_fastdata.callback.watching import script_of
 from lightning_fastdata.report import logger_metrics
 from lightning_fastdata.stalls import StallSummary, summarise
 from lightning_fastdata.trace import (
@@ -32,6 +35,7 @@ _SETTINGS = (
     "val_check_interval",
     "check_val_every_n_epoch",
     "accumulate_grad_batches",
+    "reload_dataloaders_every_n_epochs",
     "log_every_n_steps",
     "num_nodes",
     "precision",
@@ -120,8 +124,11 @@ class MeasuredRun:
 
     def validation_started(self) -> None:
         """Take note that the time since the last step belongs to validation."""
-        if self._recorder is not None and self._on_start:
-            self._recorder.validation_started()
+        try:
+            if self._recorder is not None and self._on_start:
+                self._recorder.validation_started()
+        except Exception as error:
+            self._give_up(error)
 
     def step_ended(self, trainer: Any, batch: Any, log_every_n_steps: int) -> None:
         """Keep the step that has just run, and log now and then."""
@@ -129,16 +136,16 @@ class MeasuredRun:
             return
         try:
             self._recorder.commit(self._samples.count(batch) if self._has_one_loader else None)
+            if self.record.stall.steps_seen % (log_every_n_steps or _RANKS_EVERY_STEPS):
+                return
+            self._recorder.read()
         except Exception as error:
             self._give_up(error)
             return
-        trace = self.record.stall
-        if trace.steps_seen % (log_every_n_steps or _RANKS_EVERY_STEPS) == 0:
-            self._recorder.read()
-            window = trace.take_window()
-            self._tell_ranks(window)
-            if log_every_n_steps and self._logs:
-                self._log(trainer, window)
+        window = self.record.stall.take_window()
+        self._tell_ranks(window)
+        if log_every_n_steps and self._logs:
+            self._log(trainer, window)
 
     def end(self, *, wait: bool) -> StallSummary | None:
         """Stop recording and say what was measured; ``None`` where recording never began."""
@@ -158,7 +165,11 @@ class MeasuredRun:
         on_cuda = device.type == "cuda"
         trace = StallTrace(clock="cuda" if on_cuda else "host", device_type=device.type)
         self.record = RunRecord(
-            stall=trace, rank=trainer.global_rank, settings=_settings_of(trainer)
+            stall=trace,
+            rank=trainer.global_rank,
+            settings=_settings_of(trainer),
+            started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+            script=script_of(sys.argv),
         )
         recorder = self._recorder = StepRecorder(
             trace,

@@ -7,8 +7,11 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
@@ -46,6 +49,7 @@ class LoaderWatch:
         self._records: list[LoaderRecord] = []
         self._loaders: list[Any] = []
         self._undo: list[Callable[[], object]] = []
+        self._watches: list[Watch] = []
 
     def put_into(self, trainer: Any) -> None:
         """Watch whatever loaders ``trainer`` trains with from now on."""
@@ -66,6 +70,13 @@ class LoaderWatch:
     def begin(self, trainer: Any) -> None:
         """Watch the loaders that training begins with: Lightning may have made some anew."""
         self._watch_all(trainer.train_dataloader)
+        for watching in self._watches:
+            watching.settle()
+        for record in self._records:
+            # A loader without a length gives one batch before training starts. More were those of
+            # a batch-size or learning-rate finder.
+            if record.work.totals.batches > 1:
+                record.work.forget()
 
     def take_out(self) -> None:
         """Leave everything as it was."""
@@ -74,6 +85,12 @@ class LoaderWatch:
             del source.dataloader
         while self._undo:
             self._undo.pop()()
+
+    @property
+    def problem(self) -> str | None:
+        """Why a loader could not be watched, or not to the end; ``None`` if all is well."""
+        problems = (watching.problem for watching in self._watches)
+        return next((f"a loader: {problem}" for problem in problems if problem), None)
 
     def records(self) -> list[LoaderRecord]:
         """What was recorded of each loader, with the files of its slow samples."""
@@ -100,17 +117,24 @@ class LoaderWatch:
         is_watched = True
         if isinstance(loader, FastDataLoader):
             loader.observe(work)
-            self._undo.append(lambda: loader.observe(None))
+            # Weak: a loader that is made anew each epoch has to die, or its workers live on.
+            self._undo.append(partial(_observe_no_more, weakref.ref(loader)))
         else:
             watching: Watch = watch(loader, work)
             is_watched = watching.problem is None
             self._undo.append(watching)
+            self._watches.append(watching)
         record = LoaderRecord(setup=setup_of(loader, name), work=work, is_watched=is_watched)
         if known:
             self._records[place], self._loaders[place] = record, loader
         else:
             self._records.append(record)
             self._loaders.append(loader)
+
+
+def _observe_no_more(known: "weakref.ref[FastDataLoader]") -> None:
+    if (loader := known()) is not None:
+        loader.observe(None)
 
 
 class HostWatch:
@@ -164,6 +188,14 @@ def machine_facts(device: Any) -> MachineFacts:
             (name.removesuffix("_version"), str(known[name])) for name in _VERSIONS if known[name]
         ),
     )
+
+
+def script_of(arguments: Sequence[str]) -> str | None:
+    """Name the script that runs, or ``notebook``; ``None`` where no file does."""
+    name = PurePath(arguments[0]).name if arguments else ""
+    if name.endswith("kernel_launcher.py"):  # ipykernel's, and Colab's
+        return "notebook"
+    return name if name not in ("", "-c", "-m") else None
 
 
 def setup_of(loader: Any, name: str) -> LoaderSetup:

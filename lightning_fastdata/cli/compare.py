@@ -3,6 +3,8 @@
 from lightning_fastdata.cli.report import find_summary, read_summary
 from lightning_fastdata.cli.report_arguments import CompareOptions
 from lightning_fastdata.report import compare_runs, show
+from lightning_fastdata.report.words import origin_line
+from lightning_fastdata.stalls import StallSummary
 
 NOT_WORSE, WORSE = 0, 1
 
@@ -23,7 +25,15 @@ def run_compare(options: CompareOptions) -> int:
         after,
         stall_tolerance=options.tolerance,
         rate_tolerance=options.rate_tolerance,
-        lines=tuple(f"{name}: {path}" for name, path in zip("AB", paths, strict=True)),
+        lines=tuple(
+            f"{name}: {path}{_origin(run)}"
+            for name, path, run in zip("AB", paths, (before, after), strict=True)
+        ),
     )
     show(comparison.table)
     return WORSE if comparison.is_worse else NOT_WORSE
+
+
+def _origin(run: StallSummary) -> str:
+    line = origin_line(run.run)
+    return f" ({line})" if line else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning_fastdata.cli.report_arguments import ReportOptions
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.report import render_terminal, write_html, write_json
+from lightning_fastdata.report.files import run_name
 from lightning_fastdata.stalls import StallSummary
 from lightning_fastdata.stalls.json_form import summary_from_json
 
@@ -94,9 +95,3 @@ def read_summary(path: Path) -> StallSummary:
         ) from error
     except ValueError as error:  # SettingsError is one, and so is text that is not UTF-8
         raise SettingsError(f"{path}: {error}") from None
-
-
-def run_name(path: Path) -> str:
-    """Name a run by its folder, without the one that only says what lies in it."""
-    folder = path.absolute().parent
-    return folder.parent.name if folder.name == "stall_report" else folder.name

@@ -134,6 +134,7 @@ class Stopwatch:
                 [
                     (first_row + row, row if key_of is None else key_of(row), sample_ns)
                     for sample_ns, row in self._slowest
+                    if row < samples  # a stream's end was looked for as if it were a sample
                 ]
             ),
             lines=lines,
@@ -223,7 +224,7 @@ class _Kernel:
 
 def _opened(path: str) -> int | None:
     with contextlib.suppress(OSError):  # not Linux, or a kernel that does not count
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY)  # Python closes it in what it executes
     return None
 
 

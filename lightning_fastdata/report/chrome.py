@@ -7,7 +7,7 @@ was still busy, and lasts as long as the device itself measured.
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ def chrome_trace(record: RunRecord) -> dict[str, Any]:
     """Return the newest steps and batches of a run, and its first batches, as trace events."""
     steps = [step for step in record.stall.recent if step.spans]
     events = [*_host_events(steps), *_device_events(steps)]
+    events += _first_batch(record)
     for place, loader in enumerate(record.loaders):
         events += _loader_events(loader, steps, pid=_FIRST_LOADER + place, first_id=place << 32)
     began_ns = min((event["ts"] for event in events), default=0)
@@ -71,6 +72,17 @@ def _device_events(steps: Iterable[StepTimes]) -> Iterator[Event]:
             at_ns += took_ns
 
 
+def _first_batch(record: RunRecord) -> Iterator[Event]:
+    """Mark the wait for the run's first batch, which is no step's."""
+    took_ns = record.stall.first_batch_ns
+    firsts = [loader.work.first for loader in record.loaders]
+    if took_ns is None or not firsts or not all(firsts):
+        return
+    ended_ns = max(first[0].taken_ns for first in firsts)
+    event = _part_event(Part.WAIT, ended_ns - took_ns, ended_ns, _HOST_LANE)
+    yield event | {"name": "first batch"}
+
+
 def _part_event(part: Part, began_ns: int, ended_ns: int, lane: int) -> Event:
     return {
         "name": PARTS[PART_NAMES[part]],
@@ -92,7 +104,7 @@ def _loader_events(
     ]
     for place, batch in enumerate(batches):
         for chunk in batch.chunks:
-            yield _chunk_event(batch, chunk, pid)
+            yield _chunk_event(batch, chunk, pid, loader.paths)
         yield from _arrow(batch, computing_ns, pid, first_id + place)
     yield from _ready_counts(batches, pid)
 
@@ -108,7 +120,7 @@ def _lane(chunk: ChunkTimes, pid: int) -> tuple[int, int]:
     return (_TRAINING, _INLINE_LANE) if chunk.worker is None else (pid, chunk.worker)
 
 
-def _chunk_event(batch: BatchTimes, chunk: ChunkTimes, pid: int) -> Event:
+def _chunk_event(batch: BatchTimes, chunk: ChunkTimes, pid: int, paths: Mapping[str, str]) -> Event:
     process, thread = _lane(chunk, pid)
     arguments: dict[str, Any] = {
         "batch": batch.number,
@@ -127,6 +139,8 @@ def _chunk_event(batch: BatchTimes, chunk: ChunkTimes, pid: int) -> Event:
         _, key, time_ns = chunk.slowest[0]
         arguments["slowest_sample"] = printable(repr(key), 120)
         arguments["slowest_sample_ms"] = time_ns / 1e6
+        if repr(key) in paths:
+            arguments["slowest_sample_path"] = printable(paths[repr(key)], 600)
     return {
         "name": f"batch {batch.number}",
         "cat": "chunk",
@@ -216,6 +230,8 @@ def _thread(pid: int, tid: int, name: str) -> Event:
 def _facts(record: RunRecord) -> dict[str, str]:
     facts = {name: str(value) for name, value in record.settings.items()}
     facts["clock"] = record.stall.clock
+    run = {"script": record.script, "started_at": record.started_at}
+    facts |= {name: text for name, text in run.items() if text is not None}
     if record.machine is not None:
         facts |= {"device": record.machine.device, "cpu": record.machine.cpu}
         facts |= dict(record.machine.versions)

@@ -16,6 +16,12 @@ def write_json(result: AsJson, path: Path) -> None:
     write_text(result.to_json() + "\n", path)
 
 
+def run_name(path: Path) -> str:
+    """Name a run by the folder of its report, without one that only says what lies in it."""
+    folder = path.absolute().parent
+    return (folder.parent.name if folder.name == "stall_report" else folder.name) or "Training run"
+
+
 def write_text(text: str, path: Path) -> None:
     """Write ``text`` to ``path``, making its folder; an older file of that name is replaced.
 

@@ -8,10 +8,12 @@ from lightning_fastdata.report.words import (
     CAUSES,
     printable,
     setting_change,
+    told,
     workers_line,
 )
 from lightning_fastdata.stalls import Finding, FollowedAdvice, StallSummary
 
+_HELD_WITHIN_FRACTION = 0.05  # guess: runs of a minute differ by as much
 FINDINGS_SHOWN, SAMPLES_SHOWN = 3, 3  # guess: what somebody reads below a table
 _WIDTH, _SENTENCE = 100, 1000
 LineKind: TypeAlias = Literal["title", "evidence", "advice", "note"]
@@ -51,8 +53,18 @@ def followed_sentence(followed: FollowedAdvice) -> str:
         f"{changes or CAUSES[followed.cause]}: stall was "
         f"{percent(followed.before_stall_fraction)}, "
         f"predicted {percent(followed.predicted_stall_fraction)}, "
-        f"measured {percent(followed.measured_stall_fraction)}."
+        f"measured {percent(followed.measured_stall_fraction)}: the {followed_verdict(followed)}."
     )
+
+
+def followed_verdict(followed: FollowedAdvice) -> str:
+    """Say whether the prediction for a change held."""
+    # To the digit that is shown beside it.
+    gap = round(followed.measured_stall_fraction - followed.predicted_stall_fraction, 3)
+    if abs(gap) <= _HELD_WITHIN_FRACTION:
+        return "prediction held"
+    missed = f"prediction missed by {100 * abs(gap):.1f} points"
+    return missed if gap > 0 else f"{missed}, for the better"
 
 
 def prediction(finding: Finding) -> str | None:
@@ -68,8 +80,8 @@ def _finding(number: int, finding: Finding) -> list[FindingLine]:
     )
     lines = [FindingLine("title", f"{number}. {CAUSES[finding.cause]}{costs}")]
     for sentence in finding.evidence[:1]:
-        lines += _wrapped("evidence", "   because: ", printable(sentence, _SENTENCE))
-    advice = printable(finding.advice, _SENTENCE)
+        lines += _wrapped("evidence", "   because: ", told(sentence, _SENTENCE))
+    advice = told(finding.advice, _SENTENCE)
     foreseen = prediction(finding)
     lines += _wrapped(
         "advice", "   do: ", f"{advice.rstrip('.')} ({foreseen})" if foreseen else advice

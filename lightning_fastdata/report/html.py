@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_fastdata.report import charts, words
-from lightning_fastdata.report.files import write_text
-from lightning_fastdata.report.findings_text import prediction
+from lightning_fastdata.report.files import run_name, write_text
+from lightning_fastdata.report.findings_text import followed_verdict, prediction
 from lightning_fastdata.report.page_tables import tables_of
 from lightning_fastdata.report.units import duration, percent, rate, share, step_ms
 from lightning_fastdata.stalls import StallLevel, StallSummary, StallThresholds, stall_level
@@ -51,6 +51,7 @@ def render_html(summary: StallSummary, *, title: str = "Training run") -> str:
         level=level,
         badge="Too short to judge" if level is None else _LEVELS[level],
         sentence=sentence[0].upper() + sentence[1:],
+        origin=words.origin_line(summary.run),
         run_line=words.run_line(summary),
         big="" if level is None else percent(summary.stall_fraction).removesuffix(" %"),
         step_ms=step_ms(summary.wall_ns, summary.steps),
@@ -58,6 +59,7 @@ def render_html(summary: StallSummary, *, title: str = "Training run") -> str:
         parts=_parts(summary),
         timeline=charts.timeline_chart(detail.timeline) if detail.timeline else None,
         timeline_legend=_timeline_legend(summary),
+        timeline_steps=sum(bucket.steps for bucket in detail.timeline),
         from_ns=from_ns,
         lanes=charts.lanes_of(detail.spans, from_ns, detail.piece_ns) if detail.spans else None,
         depth=charts.depth_chart(detail.depth, from_ns, detail.piece_ns) if detail.depth else None,
@@ -68,9 +70,15 @@ def render_html(summary: StallSummary, *, title: str = "Training run") -> str:
     )
 
 
-def write_html(summary: StallSummary, path: Path, *, title: str = "Training run") -> None:
-    """Write the report to ``path``, making its folder; an older file of that name is replaced."""
-    write_text(render_html(summary, title=title), path)
+def write_html(summary: StallSummary, path: Path, *, title: str | None = None) -> None:
+    """Write the report to ``path``, making its folder; an older file of that name is replaced.
+
+    Args:
+        summary: What was measured.
+        path: The file.
+        title: Names the run at the top; ``None`` takes the folder's name.
+    """
+    write_text(render_html(summary, title=title or run_name(path)), path)
 
 
 @cache
@@ -86,6 +94,8 @@ def _environment() -> Environment:
         "percent": percent,
         "duration": duration,
         "printable": words.printable,
+        "told": words.told,
+        "verdict": followed_verdict,
         "change": words.setting_change,
         "cause": words.CAUSES.__getitem__,
         "prediction": prediction,
@@ -103,7 +113,8 @@ def _headline_facts(summary: StallSummary) -> list[tuple[str, str]]:
     if summary.wait_p50_ns is not None:
         facts.append(("median wait", duration(summary.wait_p50_ns)))
     if summary.wait_p99_ns is not None:
-        facts.append(("1 wait in 100 over", duration(summary.wait_p99_ns)))
+        name = "1 wait in 100 over" if words.has_hundredths(summary) else "longest wait"
+        facts.append((name, duration(summary.wait_p99_ns)))
     if summary.first_batch_ns is not None:
         facts.append(("first batch", duration(summary.first_batch_ns)))
     return facts

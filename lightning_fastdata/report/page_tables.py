@@ -9,6 +9,7 @@ from lightning_fastdata.stalls import LineShare, RankFigures, StallSummary, Work
 
 _ROWS_SHOWN = 64  # guess: the JSON has all
 _PATH_SHOWN = 600
+_LEAST_FRACTION = 0.01  # guess: of a step; less is not worth a look
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,23 +103,45 @@ def _worker_lines(summary: StallSummary) -> Grid:
 
 
 def _host_lines(summary: StallSummary) -> Grid:
+    parts = _part_fractions(summary)
+    found = [(parts.get(line.part, 0.0) * line.fraction, line) for line in summary.host_lines]
+    found.sort(key=lambda entry: -entry[0])
     return Grid(
         key="host_lines",
         title="The training process outside forward and backward",
-        columns=("doing", "line", "code", "share"),
+        columns=("doing", "line", "code", "of a step"),
         rows=tuple(
             (
                 PARTS.get(line.part, printable(line.part, 40)),
                 _where(line),
                 _code(line),
-                percent(line.fraction),
+                percent(fraction),
             )
-            for line in summary.host_lines[:_ROWS_SHOWN]
+            for fraction, line in found[:_ROWS_SHOWN]
+            if fraction >= _LEAST_FRACTION
         ),
         words=(0, 1, 2),
         code=(1, 2),
+        note="With the validation between steps." if summary.validation_ns else "",
         bars=3,
     )
+
+
+def _part_fractions(summary: StallSummary) -> dict[str, float]:
+    """Give the share of each part of a step in which the training process itself does something."""
+    parts_ns = {
+        "wait": summary.exposed_stall_ns,
+        "transfer": summary.transfer_ns,
+        "other": summary.other_host_ns - summary.checkpoint_ns - summary.logging_ns,
+        "checkpoint": summary.checkpoint_ns,
+        "logging": summary.logging_ns,
+        "validation": summary.validation_ns,
+    }
+    loaders = summary.run.loaders if summary.run else ()
+    if loaders and all(loader.num_workers for loader in loaders):
+        del parts_ns["wait"]  # it only polls for what the workers make
+    whole_ns = max(1, summary.wall_ns + summary.validation_ns)
+    return {name: part_ns / whole_ns for name, part_ns in parts_ns.items()}
 
 
 def _slow_samples(summary: StallSummary) -> Grid:

@@ -2,13 +2,13 @@
 
 import statistics
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from lightning_fastdata.report.findings_text import LineKind, findings_lines
 from lightning_fastdata.report.table import ReportTable, show
 from lightning_fastdata.report.units import duration, rate, share, step_ms
-from lightning_fastdata.report.words import printable
+from lightning_fastdata.report.words import has_hundredths, printable
 from lightning_fastdata.stalls import StallSummary
 from lightning_fastdata.stalls.verdict import verdict_sentence
 
@@ -30,14 +30,15 @@ def render_terminal(summary: StallSummary, *, console: Console | None = None) ->
             table, anything else (a log file, a pipe) plain text.
     """
     console = console or Console()
-    show(summary_table(summary), console)
-    draws = console.is_terminal or console.is_jupyter
-    for kind, line in findings_lines(summary):
-        if draws:
-            # Text objects throughout: a name with brackets in it must not be taken for markup.
-            console.print(Text(line, style=_STYLES[kind]))
-        else:
-            print(line, file=console.file)
+    table, lines = summary_table(summary), findings_lines(summary)
+    if console.is_terminal or console.is_jupyter:
+        # Text objects throughout: a name with brackets in it must not be taken for markup.
+        # Printed at once: a notebook makes an output of its own of every print.
+        console.print(Group(table, *(Text(line, style=_STYLES[kind]) for kind, line in lines)))
+        return
+    show(table, console)
+    for _, line in lines:
+        print(line, file=console.file)
 
 
 def say(line: str) -> None:
@@ -79,11 +80,12 @@ def verdict(summary: StallSummary) -> str:
 
 def _facts(summary: StallSummary) -> tuple[str, ...]:
     waits = (summary.wait_p50_ns, summary.wait_p95_ns, summary.wait_p99_ns)
+    last = "p99" if has_hundredths(summary) else "longest"
     facts = [
         "Waits for a batch (host): "
         + ", ".join(
             f"{name} {duration(wait_ns)}"
-            for name, wait_ns in zip(("median", "p95", "p99"), waits, strict=True)
+            for name, wait_ns in zip(("median", "p95", last), waits, strict=True)
         )
         + _hidden(summary),
         f"First batch: {duration(summary.first_batch_ns)}",

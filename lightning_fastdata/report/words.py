@@ -1,25 +1,19 @@
-"""The words of all reports: what causes and parts of a step are called; names made printable."""
+"""The words of all reports: what the parts of a step are called; names made printable."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from lightning_fastdata.report.units import percent
-from lightning_fastdata.stalls import Cause, LineShare, SettingChange, StallSummary, WorkerFigures
+from lightning_fastdata.stalls import (
+    LineShare,
+    RunFacts,
+    SettingChange,
+    StallSummary,
+    WorkerFigures,
+)
+from lightning_fastdata.stalls.titles import CAUSES as CAUSES  # for all of the reports' words
+from lightning_fastdata.stalls.titles import with_cells_named
 
-CAUSES: dict[Cause, str] = {
-    "too_few_workers": "Too few workers",
-    "too_many_workers": "More workers than needed",
-    "cpu_saturated": "The CPU is saturated",
-    "storage": "Waiting for storage",
-    "slow_samples": "A few slow samples",
-    "ipc": "Batches take long from worker to trainer",
-    "pinning": "Batches are not in page-locked memory",
-    "transfer": "Copies to the device are not hidden",
-    "host_sync": "The loop waits for the device each step",
-    "epoch_start": "Epochs start slowly",
-    "host_other": "Other work in the training process",
-    "rank_straggler": "One process holds up the others",
-}
 PARTS = {
     "wait": "waiting for data",
     "transfer": "transfer",
@@ -55,8 +49,15 @@ def setting_change(change: SettingChange) -> str:
 
 
 def place(line: LineShare) -> str:
-    """Return file and line, the file without its folders."""
-    return f"{printable(PurePath(line.file).name, 60)}:{line.line}"
+    """Return file and line, the file without its folders, or the line of a notebook's cell."""
+    found = f"{line.file}:{line.line}"
+    named = with_cells_named(found)
+    return named if named != found else f"{printable(PurePath(line.file).name, 60)}:{line.line}"
+
+
+def told(text: str, most: int = 1000) -> str:
+    """Return a sentence of a finding, printable, with a notebook's cells named."""
+    return printable(with_cells_named(text), most)
 
 
 def line_of_code(line: LineShare) -> str:
@@ -81,3 +82,20 @@ def run_line(summary: StallSummary) -> str:
     device = printable(machine.device, 80) if machine else summary.device
     clock = "the device's clock" if summary.clock == "cuda" else "the host's clock"
     return f"{summary.steps:,} steps on {device}, by {clock}"
+
+
+def has_hundredths(summary: StallSummary) -> bool:
+    """Whether one wait in a hundred is more than just the longest."""
+    return summary.steps >= 100
+
+
+def origin_line(facts: RunFacts | None) -> str:
+    """Say what was run and when, as far as that is known; else nothing."""
+    if facts is None:
+        return ""
+    known = []
+    if facts.script is not None:
+        known.append(printable(facts.script, 80))
+    if facts.started_at is not None:
+        known.append(printable(facts.started_at, 40).replace("T", " ", 1))
+    return ", ".join(known)

@@ -31,6 +31,11 @@ class Case:
         return self.summary.device == "cuda"
 
     @property
+    def has_device(self) -> bool:
+        """Whether the run trained on an accelerator, which could do some of the workers' work."""
+        return self.summary.device != "cpu"
+
+    @property
     def waits_for_device(self) -> bool:
         """Whether the device had nothing left to do at nearly each fetch."""
         drained = self.summary.drained_fraction

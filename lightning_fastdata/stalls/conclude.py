@@ -52,6 +52,8 @@ def conclude(
             loaders=tuple(each.setup for each in record.loaders),
             machine=record.machine,
             settings=tuple(record.settings.items()),
+            started_at=record.started_at,
+            script=record.script,
         ),
         detail=picture(record),
         findings=diagnose(record, summary, limits),

@@ -50,7 +50,8 @@ def _pieces(batch: BatchTimes, kept: Kept, usual_ns: int) -> Iterator[tuple[int,
         wall_ns = max(0, chunk.ended_ns - chunk.began_ns)
         samples = max(1, chunk.samples)
         known = [(row, ns) for row, ns in _known_rows(chunk) if ns >= SET_APART * usual_ns]
-        over_ns = sum(ns - usual_ns for _, ns in known if ns >= slow_ns)
+        slow = {row for row, ns in known if is_slow(chunk, ns, slow_ns, usual_ns)}
+        over_ns = sum(ns - usual_ns for row, ns in known if row in slow)
         factor = _factor(chunk, wall_ns, over_ns, kept)
         rest_rows = samples - len(known)
         row_ns = (wall_ns - sum(ns for _, ns in known)) * factor / max(1, rest_rows)
@@ -58,11 +59,20 @@ def _pieces(batch: BatchTimes, kept: Kept, usual_ns: int) -> Iterator[tuple[int,
         for row, ns in known:
             if row > next_row:
                 yield row - next_row, row_ns * (row - next_row)
-            yield 1, (usual_ns if ns >= slow_ns else ns) * factor
+            yield 1, (usual_ns if row in slow else ns) * factor
             next_row = row + 1
         if chunk.first_row + samples > next_row:
             left = chunk.first_row + samples - next_row
             yield left, row_ns * left
+
+
+def is_slow(chunk: ChunkTimes, sample_ns: int, slow_ns: float, usual_ns: float) -> bool:
+    """Whether a sample is slow by its own doing, and not because its worker waited for a core.
+
+    Which of a chunk's samples waited is not known: each might have waited all of that time.
+    """
+    own_ns = sample_ns - (chunk.core_wait_ns or 0)
+    return sample_ns >= slow_ns and own_ns >= SET_APART * usual_ns
 
 
 def _factor(chunk: ChunkTimes, wall_ns: int, over_ns: int, kept: Kept) -> float:

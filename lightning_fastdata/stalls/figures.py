@@ -99,6 +99,10 @@ class RunFacts:
     machine: MachineFacts | None = None
     settings: tuple[tuple[str, str | int | float | bool | None], ...] = ()
     """Of the Trainer."""
+    started_at: str | None = None
+    """When training began: date and time with its offset, by ISO 8601."""
+    script: str | None = None
+    """The file that was run, without its folder, or ``notebook``."""
 
 
 PART_NAMES = {

@@ -10,14 +10,20 @@ from lightning_fastdata.stalls.causes.host import other_work
 from lightning_fastdata.stalls.causes.ranks import straggling_rank
 from lightning_fastdata.stalls.causes.slow import slow_few
 from lightning_fastdata.stalls.causes.storage import cold_data, cold_start, slow_storage
-from lightning_fastdata.stalls.causes.workers import not_enough, too_many, unknown_loader
+from lightning_fastdata.stalls.causes.workers import (
+    crowded,
+    not_enough,
+    too_many,
+    unknown_loader,
+)
 from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding
 from lightning_fastdata.stalls.rank_figures import straggling
 from lightning_fastdata.stalls.reading import reading
+from lightning_fastdata.stalls.sharing import Measured
 from lightning_fastdata.stalls.summary import StallSummary
 from lightning_fastdata.stalls.thresholds import FindingThresholds
-from lightning_fastdata.stalls.what_if import Measured, WhatIf
+from lightning_fastdata.stalls.what_if import WhatIf
 from lightning_fastdata.stalls.workload import workload_of
 from lightning_fastdata.trace import LoaderRecord, RunRecord
 from lightning_fastdata.tuning.choose import HANDOVER_NS
@@ -64,13 +70,19 @@ def _all(case: Case) -> Iterator[Finding]:
         yield cold_data(case, cold, share)
         stall -= share
     loaders = _loader_cases(case, stall, 0 if cold is None else 1)
+    found: list[Finding] = []
     if stall >= case.limits.stall_fraction:
-        yield from _of_loaders(case, loaders, stall)
+        found = [*_of_loaders(case, loaders, stall)]
+        yield from found
     for finding in (exposed_transfer(case), waits_for_device(case), slow_starts(case)):
         if finding is not None:
             yield finding
     yield from other_work(case, loaders[0].what_if if loaders else None)
     if case.summary.stall_fraction is not None:
+        if not any(each.cause in ("cpu_saturated", "too_few_workers") for each in found):
+            # What others are blamed for is no stall of this cause as well.
+            shares = (0.0 if found else each.stall_fraction for each in loaders)
+            yield from filter(None, map(crowded, loaders, shares))
         yield from filter(None, map(too_many, loaders))
 
 
@@ -108,6 +120,7 @@ def _loader_cases(case: Case, stall: float, passes_left_out: int) -> list[Loader
                 cores=case.cores,
                 host_cores=_host_cores(case, loader),
                 is_scarce_from=case.limits.core_wait_fraction,
+                host_trains=summary.device == "cpu",
             )
             what_if = WhatIf(workload, measured)
         cases.append(

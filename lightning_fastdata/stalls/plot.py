@@ -50,7 +50,8 @@ def plot_summary(summary: "StallSummary") -> "Figure":
 
     timeline = summary.detail.timeline
     figure = Picture(figsize=(9, 5 if timeline else 2.2), layout="constrained")
-    figure.suptitle(verdict_sentence(summary.stall_fraction), fontweight="bold")
+    sentence = verdict_sentence(summary.stall_fraction)
+    figure.suptitle(sentence[0].upper() + sentence[1:], fontweight="bold")
     if timeline:
         bar, course = figure.subplots(2, 1, height_ratios=(1, 3))
         _draw_course(course, timeline)
@@ -74,7 +75,9 @@ def _draw_bar(axes: "Axes", summary: "StallSummary") -> None:
         summary.logging_ns,
     )
     left = 0.0
-    for (_, name, color), part_ns in zip(_STEP_PARTS, sums_ns, strict=True):
+    for (field, name, color), part_ns in zip(_STEP_PARTS, sums_ns, strict=True):
+        if not part_ns and not any(getattr(each, field) for each in summary.detail.timeline):
+            continue  # the legend names what the picture shows
         width = part_ns / steps / 1e6
         hatch = "//" if name == "waiting for data" else None
         axes.barh(0, width, left=left, color=color, label=name, hatch=hatch, edgecolor="white")

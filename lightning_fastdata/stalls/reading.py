@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from lightning_fastdata.stalls.causes.costly import line_sentence, place
 from lightning_fastdata.stalls.thresholds import FindingThresholds, data_size, percent
 from lightning_fastdata.stalls.work_figures import stage_fractions, worker_lines
 from lightning_fastdata.trace import WorkTotals
@@ -47,18 +48,23 @@ def reading(totals: WorkTotals, limits: FindingThresholds) -> Reading:
         evidence.append(
             f"{totals.major_faults} pages of mapped files were not in memory and had to be read."
         )
+    stages: list[str] = []
     for name, fraction in stage_fractions(totals).items():
         if name in totals.stages_ns and fraction >= ENOUGH and _READING_STAGE.search(name):
-            evidence.append(f'Stage "{name}" took {percent(fraction)} of their time.')
+            stages.append(f'Stage "{name}" took {percent(fraction)} of their time.')
+    evidence += stages
+    all_lines = worker_lines(totals)
     lines = [
         line
-        for line in worker_lines(totals)
+        for line in all_lines
         if _READING_FUNCTION.fullmatch(line.function) or _READING_TEXT.search(line.text)
     ]
     found = sum(line.fraction for line in lines)
     if lines and found >= ENOUGH:
-        where = f"{lines[0].file}:{lines[0].line}"
+        where = place(lines[0])
         evidence.append(f"{percent(min(1.0, found))} of looks found them reading, at {where}.")
+    elif stages and all_lines:
+        evidence.append(line_sentence(all_lines[0]))
     if blocked_fraction < limits.blocked_fraction or not evidence:
         return Reading(blocked_fraction=blocked_fraction, evidence=())
     waited = f"Workers neither computed nor waited for a core in {percent(blocked_fraction)} of "

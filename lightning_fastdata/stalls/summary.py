@@ -32,7 +32,7 @@ SCHEMA_VERSION = 2
 """Of the JSON form. Raised when a field changes its meaning or goes away."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class StallSummary:
     """Where the time of a training run went, and how much of it was spent waiting for data.
 
@@ -133,6 +133,15 @@ class StallSummary:
         from lightning_fastdata.stalls.plot import plot_summary
 
         return plot_summary(self)
+
+    def __repr__(self) -> str:
+        """Say the least that tells runs apart; ``to_json`` gives everything."""
+        stall = self.stall_fraction
+        first = repr(self.findings[0].cause) if self.findings else None
+        return (
+            f"StallSummary(steps={self.steps}, "
+            f"stall_fraction={None if stall is None else f'{stall:.3f}'}, first_finding={first})"
+        )
 
     def _repr_html_(self) -> str:
         return summary_html(self)

@@ -21,6 +21,11 @@ class FindingThresholds:
     """Of the workers' time, neither computing nor waiting for a core. Guess."""
     core_wait_fraction: float = 0.1
     """Of the workers' time, from which on cores are scarce. Guess."""
+    crowded_fraction: float = 0.3
+    """Of the workers' time that they wait for a core, from which on training that computes on the
+    same cores is slowed too, whatever the stall. Guess."""
+    crowding_fraction: float = 0.1
+    """Of a step, that training on the workers' cores would save without them. Guess."""
     large_bytes: int = 1_000_000
     """Of a batch: where cores are scarce, a smaller one is late for want of a core. Guess."""
     bytes_a_sample: int = 1024

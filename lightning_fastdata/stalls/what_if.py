@@ -1,12 +1,12 @@
 """What a run would have waited for, had one thing been different."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from lightning_fastdata.stalls.costs import EVERYTHING, Kept
-from lightning_fastdata.stalls.workload import Pass, Workload
+from lightning_fastdata.stalls.sharing import Sharing
+from lightning_fastdata.stalls.workload import Pass
 from lightning_fastdata.trace import LoaderSetup
 from lightning_fastdata.tuning.choose import HANDOVER_BYTES_PER_S, HANDOVER_NS, RING_IN_FLIGHT
 from lightning_fastdata.tuning.replay import (
@@ -20,47 +20,20 @@ from lightning_fastdata.tuning.replay import (
     handing_ns_of,
     replay,
     scaled,
-    service_factor,
 )
 
 HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
-LEAST_CORES = 0.1
-LEAST_COMPUTING = 0.01  # of a worker's time
-MOST_UNKNOWN = 64  # workers where nobody knows the cores
 RING_HANDING_NS = 100_000  # of a ring that is not there yet (package README, 19)
 MOST_SEARCHED = 512  # batches: the search replays them about ten times
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """What a steady step took in the whole run, by its mean."""
-
-    stall_ns: float
-    """For this loader."""
-    seen_ns: float
-    """The same, of the piece of the run that is replayed."""
-    other_stall_ns: float
-    """For other loaders."""
-    busy_ns: float
-    """All the rest, validation left out."""
-    cores: float | None
-    """That there are for workers and training process; ``None`` is not known."""
-    host_cores: float = 1.0
-    """That the training process keeps busy while it does not wait."""
-    is_scarce_from: float = 1.0
-    """Share of the workers' time that they wait for a core, from which on none is ever free."""
-
-
 @dataclass(frozen=True)
-class WhatIf:
+class WhatIf(Sharing):
     """Replays of what one loader did.
 
     A replay of the run as it was is set beside what was measured. What the replay does not explain
     stays in every prediction; what it says too much of is taken off in proportion.
     """
-
-    workload: Workload
-    measured: Measured
 
     @cached_property
     def as_it_was_ns(self) -> float:
@@ -88,17 +61,24 @@ class WhatIf:
             factor = self._factor(num_workers)
             undisturbed = self.workload.costs(_alone(kept, self._contention()))
             costs = [[scaled(cost, factor) for cost in each] for each in undisturbed]
+            stretch = self.host_stretch(num_workers)
+            gaps = [[round(gap_ns * stretch) for gap_ns in each] for each in gaps or self._gaps()]
         dispatch = self._dispatch(num_workers, is_handed=is_handed)
         transit_ns = self.workload.transit_ns if is_handed else 0
         return self._play(costs, dispatch, transit_ns, gaps)
 
-    def predicted(self, lost_ns: float, *, saved_ns: float = 0.0) -> float:
+    def predicted(
+        self, lost_ns: float, *, num_workers: int | None = None, saved_ns: float = 0.0
+    ) -> float:
         """Return the run's stall for a replayed loss a step.
 
         Args:
             lost_ns: As ``lost_ns`` gives it.
+            num_workers: Of that replay, where it was another number.
             saved_ns: What a step would take less besides.
         """
+        if num_workers is not None:
+            saved_ns += self.measured.busy_ns * (1.0 - self.host_stretch(num_workers))
         stall_ns = self.measured.other_stall_ns + self.corrected_ns(lost_ns)
         whole_ns = stall_ns + max(0.0, self.measured.busy_ns - saved_ns)
         return min(1.0, stall_ns / whole_ns) if whole_ns > 0 else 0.0
@@ -146,69 +126,6 @@ class WhatIf:
         has_workers = self.workload.loader.setup.num_workers > 0
         next_ns = self.workload.next_ns if has_workers else self._first_handover_ns()
         return next_ns / (next_ns + max(1.0, self.measured.busy_ns))
-
-    @property
-    def cpu_fraction(self) -> float:
-        """Share of a worker's undisturbed time that computes."""
-        chunks = self.workload.chunks
-        cpu_ns = sum(chunk.cpu_ns for chunk in chunks)
-        wall_ns = sum(chunk.ended_ns - chunk.began_ns for chunk in chunks)
-        return min(1.0, max(0.0, cpu_ns / max(1.0, wall_ns * self._contention())))
-
-    @property
-    def busy_cores(self) -> float:
-        """Cores that this loader's workers used in the run, by its mean."""
-        step_ns = self.measured.stall_ns + self.measured.other_stall_ns + self.measured.busy_ns
-        batches = sum(len(each.batches) for each in self.workload.passes)
-        cpu_ns = sum(chunk.cpu_ns for chunk in self.workload.chunks) / max(1, batches)
-        return cpu_ns / step_ns if step_ns > 0 else 0.0
-
-    @property
-    def core_wait_fraction(self) -> float:
-        """Share of the workers' time (0 to 1) in which they waited for a core; 0 if not known."""
-        totals = self.workload.loader.work.totals
-        return min(0.99, max(0.0, (totals.core_wait_ns or 0) / max(1, totals.busy_ns)))
-
-    @property
-    def cores(self) -> float | None:
-        """Cores for workers and training process; ``None`` is not known.
-
-        Where workers have to wait for one, others use the rest: there are no more than were used.
-        """
-        cores, measured = self.measured.cores, self.measured
-        if cores is None or self.core_wait_fraction < measured.is_scarce_from:
-            return cores
-        lost_ns = measured.stall_ns + measured.other_stall_ns
-        host = measured.host_cores * measured.busy_ns / max(1.0, lost_ns + measured.busy_ns)
-        return max(LEAST_CORES, min(cores, self.busy_cores + host))
-
-    def slow_from(self, times: float) -> float:
-        """From how many times the usual time on a sample is slow by its own doing."""
-        return times / self._contention()
-
-    def _contention(self) -> float:
-        """The share of the workers' time that would be left if each always had a core."""
-        return 1.0 - self.core_wait_fraction
-
-    def _workers_for_all_cores(self) -> int:
-        """More than these only wait for each other."""
-        cores = self.cores
-        if cores is None:
-            return MOST_UNKNOWN
-        return math.ceil(cores / max(LEAST_COMPUTING, self.cpu_fraction))
-
-    def _factor(self, num_workers: int) -> float:
-        cores = self.cores
-        if cores is None:
-            return 1.0
-        needed = self.workload.work_ns * self._contention() / max(1.0, self.measured.busy_ns)
-        return service_factor(
-            num_workers=num_workers,
-            cpu_fraction=self.cpu_fraction,
-            cores=cores,
-            busy_elsewhere=self.measured.host_cores,
-            needed=needed,
-        )
 
     def _dispatch(self, num_workers: int | None, *, is_handed: bool) -> Dispatch:
         setup = self.workload.loader.setup

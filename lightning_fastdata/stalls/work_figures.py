@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+from lightning_fastdata.stalls.costs import is_slow
 from lightning_fastdata.stalls.figures import PART_NAMES, LineShare, SlowSample, WorkerFigures
 from lightning_fastdata.stalls.passes import passes_of
 from lightning_fastdata.trace import BatchTimes, Line, LoaderRecord, Part, RunRecord, WorkTotals
@@ -76,10 +77,12 @@ def host_lines(record: RunRecord) -> tuple[LineShare, ...]:
 
     Each share is of the looks while the same part was going on.
     """
+    # A process that waits for workers is found where it waits, which says nothing.
+    polls = bool(record.loaders) and all(each.setup.num_workers for each in record.loaders)
     found = [
         (looks, line, part)
         for part, lines in record.host_lines.items()
-        if part is not Part.COMPUTE
+        if part is not Part.COMPUTE and not (polls and part is Part.WAIT)
         for line, looks in lines.items()
     ]
     found.sort(key=lambda entry: -entry[0])
@@ -96,13 +99,18 @@ def lines_of_part(record: RunRecord, part: Part) -> tuple[LineShare, ...]:
 
 
 def slow_samples(loaders: Iterable[LoaderRecord], times: float) -> tuple[SlowSample, ...]:
-    """Name the samples that took at least ``times`` the median's time, the slowest first."""
+    """Name the samples that took at least ``times`` the median's time, the slowest first.
+
+    Where workers wait for cores, by as much more as that wait explains.
+    """
     found = []
     for loader in loaders:
         usual_ns = loader.work.totals.samples_ns.quantile_ns(0.5)
         if usual_ns is None:
             continue
         usual_ns = max(1, usual_ns)
+        slow_ns = times * usual_ns / (1.0 - core_wait_fraction(loader.work.totals))
+        held_up = _held_up(loader, slow_ns, usual_ns)
         found += [
             SlowSample(
                 index=plain(key),
@@ -111,9 +119,14 @@ def slow_samples(loaders: Iterable[LoaderRecord], times: float) -> tuple[SlowSam
                 times_the_median=sample_ns / usual_ns,
             )
             for key, sample_ns in loader.work.slowest()
-            if sample_ns >= times * usual_ns
+            if sample_ns >= slow_ns and (repr(key), sample_ns) not in held_up
         ]
     return tuple(sorted(found, key=lambda each: -each.time_ns)[:SHOWN_SAMPLES])
+
+
+def core_wait_fraction(totals: WorkTotals) -> float:
+    """Share of the workers' time, under 1, in which they waited for a core; 0 if not known."""
+    return min(0.99, max(0.0, (totals.core_wait_ns or 0) / max(1, totals.busy_ns)))
 
 
 def plain(key: Any) -> int | str:
@@ -124,6 +137,17 @@ def plain(key: Any) -> int | str:
 def made_ns(batch: BatchTimes) -> int:
     """When the last piece of a batch was made; of a batch with at least one."""
     return max(chunk.ended_ns for chunk in batch.chunks)
+
+
+def _held_up(loader: LoaderRecord, slow_ns: float, usual_ns: float) -> set[tuple[str, int]]:
+    """Samples, as far back as chunks are known, that may only have waited for a core."""
+    return {
+        (repr(key), sample_ns)
+        for batch in loader.work.recent
+        for chunk in batch.chunks
+        for _, key, sample_ns in chunk.slowest
+        if sample_ns >= slow_ns and not is_slow(chunk, sample_ns, slow_ns, usual_ns)
+    }
 
 
 def _busy_fraction(recent: Sequence[BatchTimes], num_workers: int) -> float | None:

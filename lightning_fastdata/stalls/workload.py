@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from statistics import median
 
-from lightning_fastdata.stalls.costs import EVERYTHING, Kept, spans_of, usual_row_ns
+from lightning_fastdata.stalls.costs import EVERYTHING, Kept, is_slow, spans_of, usual_row_ns
 from lightning_fastdata.stalls.passes import passes_of
 from lightning_fastdata.stalls.work_figures import made_ns
 from lightning_fastdata.trace import BatchTimes, ChunkTimes, LoaderRecord, Part, StallTrace
@@ -97,9 +97,18 @@ class Workload:
 
     def slow_fraction(self, times: float) -> float:
         """Share of the samples that took so many times the usual, as far as they were noted."""
-        slow_ns = times * self.usual_row_ns
-        slow = sum(ns >= slow_ns for chunk in self.chunks for *_, ns in chunk.slowest)
+        slow = len(self.slow_rows_ns(times))
         return slow / max(1, sum(chunk.samples for chunk in self.chunks))
+
+    def slow_rows_ns(self, times: float) -> list[int]:
+        """Return the times of samples that took so many times the usual by their own doing."""
+        usual_ns = self.usual_row_ns
+        return [
+            ns
+            for chunk in self.chunks
+            for *_, ns in chunk.slowest
+            if is_slow(chunk, ns, times * usual_ns, usual_ns)
+        ]
 
     @cached_property
     def work_ns(self) -> float:

@@ -134,7 +134,11 @@ class LineSampler:
             if self._usual_switch_interval_s is None:
                 self._usual_switch_interval_s = sys.getswitchinterval()
             sys.setswitchinterval(min(SWITCH_INTERVAL_S, self._usual_switch_interval_s))
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads here; measuring never ends what it measures
+            self.problem = str(error)
+            self.stop()
 
     def stop(self) -> None:
         """End looking, wait until its thread has ended, and let threads change places as before."""

@@ -90,3 +90,7 @@ class RunRecord:
     host_cpu_cores: float | None = None
     """Cores that the training process itself kept busy while it trained, by its mean; ``None`` is
     not known."""
+    started_at: str | None = None
+    """When training began: date and time with its offset, by ISO 8601."""
+    script: str | None = None
+    """The file that was run, without its folder, or ``notebook``."""

@@ -31,8 +31,10 @@ class SampleCounter:
 
 def size_bytes_of(batch: Any) -> int | None:
     """Bytes of the tensors and arrays in a batch; ``None`` where there are none to be seen."""
-    size = _bytes_in(batch)
-    return size or None
+    try:
+        return _bytes_in(batch) or None
+    except Exception:  # a user's class may refuse anything; then it is not counted
+        return None
 
 
 def _bytes_in(value: Any) -> int:

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from lightning_fastdata.trace.record import WaitHistogram
+from lightning_fastdata.trace.stages import OTHER_STAGES
 
 FIRST_BATCHES, RECENT_BATCHES = 64, 2048  # guess: the start, and what fits into a replay and a page
 SLOWEST_KEPT = 20
@@ -113,21 +114,12 @@ class WorkTotals:
     stages_ns: Counter[str] = field(default_factory=Counter)
     lines: Counter[Line] = field(default_factory=Counter)
     looks: int = 0
-    slot_wait_ns: int = 0
-    """Time that batches waited for a free slot."""
-    transit_ns: int = 0
-    """From the end of a batch's last chunk to the loop's process having it."""
     samples_ns: WaitHistogram = field(default_factory=WaitHistogram)
     """The mean time of a sample, one count a chunk."""
 
     def add(self, batch: BatchTimes) -> None:
         """Add one batch."""
         self.batches += 1
-        if batch.sent_ns is not None:
-            self.slot_wait_ns += batch.sent_ns - batch.asked_ns
-        if batch.chunks and batch.arrived_ns is not None:
-            made_ns = max(chunk.ended_ns for chunk in batch.chunks)
-            self.transit_ns += max(0, batch.arrived_ns - made_ns)
         for chunk in batch.chunks:
             self._add_chunk(chunk)
 
@@ -145,7 +137,9 @@ class WorkTotals:
         self.cached_bytes = _sum(self.cached_bytes, chunk.cached_bytes)
         self.core_wait_ns = _sum(self.core_wait_ns, chunk.core_wait_ns)
         for name, stage_ns in chunk.stages_ns:
-            self.stages_ns[name] += stage_ns
+            # Workers that start again each epoch may have new names each time.
+            is_known = name in self.stages_ns or len(self.stages_ns) < LINES_KEPT
+            self.stages_ns[name if is_known else OTHER_STAGES] += stage_ns
         self.looks += chunk.looks
         for line, looks in chunk.lines:
             if line in self.lines or len(self.lines) < LINES_KEPT:
@@ -158,6 +152,10 @@ class WorkTrace:
     """Everything that was recorded of one loader, in bounded memory."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what was recorded was another's, of a search for settings perhaps."""
         self._totals = WorkTotals()
         self._first: list[BatchTimes] = []
         self._recent: deque[BatchTimes] = deque(maxlen=RECENT_BATCHES)

@@ -198,6 +198,7 @@ def test_the_settings_that_advice_may_change_are_kept_as_plain_values(tmp_path: 
         "strategy": "SingleDeviceStrategy",
         "devices": 1,
         "num_nodes": 1,
+        "reload_dataloaders_every_n_epochs": 0,
     }
     assert watch.record.rank == 0
     assert watch.record.ranks == []

@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import math
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from stall_runs import (
 )
 
 from lightning_fastdata.callback import DataStallProfiler
+from lightning_fastdata.callback.watching import script_of
 from lightning_fastdata.errors import SettingsError
 
 pytestmark = THIRD_PARTY_WARNINGS
@@ -162,3 +165,29 @@ def test_fast_dev_run_prints_and_leaves_no_file(
     assert summary_of(profiler).stall_fraction is None
     assert "too short to judge" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_says_what_was_run_and_when(tmp_path: Path) -> None:
+    profiler = DataStallProfiler(tmp_path / "out")
+    before = datetime.now().astimezone().replace(microsecond=0)
+
+    a_trainer(tmp_path, profiler).fit(Model(), a_loader())
+
+    facts = summary_of(profiler).run
+    assert facts is not None
+    assert facts.started_at is not None
+    assert before <= datetime.fromisoformat(facts.started_at) <= datetime.now().astimezone()
+    assert facts.script == script_of(sys.argv)
+
+
+@pytest.mark.parametrize(
+    ("first", "script"),
+    [
+        ("/home/ada/train.py", "train.py"),
+        ("/site-packages/ipykernel_launcher.py", "notebook"),
+        ("-c", None),
+        ("", None),
+    ],
+)
+def test_a_run_is_named_by_its_script(first: str, script: str | None) -> None:
+    assert script_of([first]) == script

@@ -1,5 +1,6 @@
 """The profiler sees into the workers of any loader, and leaves every loader as it was."""
 
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import torch
 from stall_runs import (
@@ -180,6 +182,46 @@ def test_a_later_run_in_the_same_folder_sets_the_prediction_beside_what_was_meas
     assert followed.cause == first.findings[0].cause
     assert followed.predicted_stall_fraction == first.findings[0].predicted_stall_fraction
     assert followed.measured_stall_fraction == second.stall_fraction
+
+
+def test_a_learning_rate_search_before_training_is_no_part_of_what_is_seen(tmp_path: Path) -> None:
+    class Searched(Model):
+        lr = 0.1
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    profiler = DataStallProfiler(reports=())
+    search = lightning.pytorch.callbacks.LearningRateFinder(num_training_steps=8)
+
+    a_trainer(tmp_path, profiler, search).fit(Searched(), DataLoader(Told(), batch_size=2))
+
+    workers = summary_of(profiler).workers
+    assert workers is not None
+    assert workers.batches == LENGTH // 2
+
+
+def test_loaders_that_are_made_anew_each_epoch_leave_no_workers(tmp_path: Path) -> None:
+    class Module(lightning.pytorch.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return FastDataLoader(Told(), batch_size=4, num_workers=1, persistent_workers=True)
+
+    counted = []
+
+    class Count(lightning.pytorch.Callback):
+        def on_train_epoch_end(self, *_: Any) -> None:
+            counted.append(len(psutil.Process().children()))
+
+    profiler, reload = DataStallProfiler(reports=()), {"reload_dataloaders_every_n_epochs": 1}
+    a_trainer(tmp_path, profiler, Count(), max_epochs=3, **reload).fit(Model(), datamodule=Module())
+
+    assert counted[0] == counted[-1]
+
+
+def test_a_callback_can_be_sent_to_a_process_that_is_started_by_spawn() -> None:
+    profiler = pickle.loads(pickle.dumps(DataStallProfiler(fail_above=0.5)))
+
+    assert profiler.fail_above == 0.5
 
 
 def test_a_run_that_broke_off_at_once_keeps_the_report_of_the_last_one(

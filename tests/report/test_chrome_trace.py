@@ -166,6 +166,36 @@ def test_a_chunk_says_what_was_in_it() -> None:
     assert any(name.startswith("stage <script>") for name in chunk["args"])
 
 
+def test_a_chunk_says_where_its_slowest_sample_lies() -> None:
+    record = a_record()
+    record.loaders[0].paths[repr(HOSTILE)] = "/data/7.jpg"
+
+    [chunk, *_] = events_of(record, "X")
+
+    assert chunk["args"]["slowest_sample_path"] == "/data/7.jpg"
+
+
+def test_the_wait_for_the_first_batch_is_one_span_of_the_training_loop() -> None:
+    record = a_record()
+    record.stall.first_batch_ns = 1_030 * US
+
+    [first] = [event for event in events_of(record, "X") if event["name"] == "first batch"]
+    assert (first["ts"], first["dur"], first["pid"], first["tid"]) == (0, 1_030, 1, 0)
+
+
+def test_a_first_batch_that_was_not_measured_has_no_span() -> None:
+    assert "first batch" not in {event["name"] for event in events_of(a_record(), "X")}
+
+
+def test_the_trace_says_what_was_run_and_when() -> None:
+    record = a_record()
+    record.script, record.started_at = "train.py", "2026-11-23T06:10:16+00:00"
+
+    facts = chrome_trace(record)["otherData"]
+
+    assert (facts["script"], facts["started_at"]) == ("train.py", "2026-11-23T06:10:16+00:00")
+
+
 def test_a_batch_among_the_first_and_the_newest_is_there_once() -> None:
     chunks = [event for event in events_of(a_record(), "X") if event["cat"] == "chunk"]
 
@@ -191,8 +221,7 @@ def test_the_count_of_ready_batches_is_never_negative_and_ends_at_none() -> None
 def test_a_batch_that_the_loop_waited_for_counts_before_it_is_taken() -> None:
     record = a_record(1)
     [batch] = record.loaders[0].work.first
-    record.loaders[0].work.first = []
-    record.loaders[0].work.recent.clear()
+    record.loaders[0].work = WorkTrace()
     record.loaders[0].work.add(batch._replace(arrived_ns=batch.taken_ns + 1))
 
     assert [event["args"]["batches"] for event in events_of(record, "C")] == [1, 0]

@@ -2,14 +2,15 @@
 
 import io
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 from sample_summaries import HOSTILE, a_full_summary, a_hostile_summary, a_plain_summary
 
 from lightning_fastdata.report import render_terminal, summary_table
-from lightning_fastdata.report.words import CAUSES, printable, workers_line
+from lightning_fastdata.report.findings_text import followed_verdict
+from lightning_fastdata.report.words import CAUSES, place, printable, workers_line
 from lightning_fastdata.stalls import Cause, StallSummary
 
 
@@ -62,8 +63,57 @@ def test_followed_advice_sets_the_prediction_beside_the_measurement() -> None:
     followed = replace(a_full_summary(), findings=())
 
     assert after_the_verdict(printed(followed)).splitlines()[1:] == [
-        "Done: num_workers: 2 -> 4: stall was 61.2 %, predicted 37.1 %, measured 38.4 %."
+        "Done: num_workers: 2 -> 4: stall was 61.2 %, predicted 37.1 %, measured 38.4 %: the "
+        "prediction held."
     ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (0.45, "prediction held"),
+        (0.35, "prediction held"),
+        (0.48, "prediction missed by 8.0 points"),
+        (0.28, "prediction missed by 12.0 points, for the better"),
+    ],
+)
+def test_a_prediction_holds_within_five_points(measured: float, verdict: str) -> None:
+    [followed] = a_full_summary().followed
+    followed = replace(followed, predicted_stall_fraction=0.4, measured_stall_fraction=measured)
+
+    assert followed_verdict(followed) == verdict
+
+
+def test_a_line_in_a_notebook_is_named_by_its_cell() -> None:
+    [line, *_] = a_full_summary().worker_lines
+    temporary = replace(line, file="/tmp/ipykernel_1234/2656020730.py", line=32)
+
+    assert place(temporary) == "notebook cell, line 32"
+    assert place(replace(line, file="<ipython-input-3-0f>", line=7)) == "notebook cell, line 7"
+    assert place(line) == "my_data.py:48"
+
+
+def test_the_evidence_names_a_notebooks_cell() -> None:
+    [first, *_] = a_full_summary().findings
+    where = "61 % of it in /tmp/ipykernel_1234/2656020730.py:32 `x = 1`."
+
+    text = printed(replace(a_full_summary(), findings=(replace(first, evidence=(where,)),)))
+
+    assert "because: 61 % of it in notebook cell, line 32 `x = 1`." in text
+
+
+def test_a_notebook_gets_one_output_and_not_one_for_each_line() -> None:
+    class Counted(Console):
+        prints = 0
+
+        def print(self, *objects: Any, **settings: Any) -> None:
+            self.prints += 1
+            super().print(*objects, **settings)
+
+    console = Counted(file=io.StringIO(), force_terminal=True, width=100)
+    render_terminal(a_full_summary(), console=console)
+
+    assert console.prints == 1
 
 
 def test_the_workers_and_the_slowest_samples_are_named() -> None:

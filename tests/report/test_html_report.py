@@ -128,7 +128,77 @@ def test_followed_advice_shows_before_predicted_and_measured() -> None:
     words = Page(render_html(a_full_summary())).words()
 
     assert "Done since the last run: Too few workers num_workers: 2 -> 4" in words
-    assert "stall before 61.2 % predicted 37.1 % measured 38.4 %" in words
+    assert "stall before 61.2 % predicted 37.1 % measured 38.4 % The prediction held." in words
+
+
+def test_the_page_says_what_was_run_and_when() -> None:
+    full = a_full_summary()
+    assert full.run is not None
+    run = replace(full.run, script="train.py", started_at="2026-11-23T06:10:16+00:00")
+
+    page = Page(render_html(replace(full, run=run), title="version_3"))
+
+    origin = "train.py, 2026-11-23 06:10:16+00:00"
+    assert origin in page.words()
+    assert ("title", f"Stall report: version_3, {origin}") in page.texts
+
+
+def test_a_page_without_a_title_is_named_by_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "version_3" / "stall_report" / "report.html"
+
+    write_html(a_plain_summary(), path)
+
+    assert "<title>Stall report: version_3</title>" in path.read_text(encoding="utf-8")
+
+
+def a_page_of_host_lines(part: str, *, num_workers: int = 4, fraction: float = 0.5) -> str:
+    """Of a run with a tenth of its wall time in ``part``, and one line in that."""
+    full = a_full_summary()
+    assert full.run is not None
+    wall_ns = 1_000_000_000
+    summary = replace(
+        full,
+        wall_ns=wall_ns,
+        exposed_stall_ns=wall_ns // 10,
+        other_host_ns=wall_ns // 10,
+        checkpoint_ns=0,
+        logging_ns=0,
+        validation_ns=0,
+        run=replace(full.run, loaders=(replace(full.run.loaders[0], num_workers=num_workers),)),
+        host_lines=(replace(full.host_lines[0], part=part, fraction=fraction),),
+    )
+    return Page(render_html(summary)).words()
+
+
+def test_a_line_of_the_training_process_has_its_share_of_a_step() -> None:
+    words = a_page_of_host_lines("other")
+
+    assert "of a step other host work log_images.py:33 on_train_batch_end" in words
+    assert "grid = make_grid(batch[0].cpu()) 5.0 %" in words
+
+
+def test_a_line_of_less_than_a_hundredth_of_a_step_is_left_out() -> None:
+    assert "log_images.py" not in a_page_of_host_lines("other", fraction=0.09)
+
+
+def test_lines_that_wait_for_workers_are_left_out_and_those_of_an_inline_loader_are_not() -> None:
+    assert "log_images.py" not in a_page_of_host_lines("wait")
+    assert "log_images.py" in a_page_of_host_lines("wait", num_workers=0)
+
+
+def test_the_picture_of_the_run_says_that_the_warm_up_is_in_it() -> None:
+    steps = sum(bucket.steps for bucket in a_full_summary().detail.timeline)
+    short = replace(a_full_summary(), steps=steps - 20)
+
+    words = Page(render_html(short)).words()
+
+    assert f"20 of these {steps:,} steps were the warm-up" in words
+    assert "were the warm-up" not in Page(render_html(replace(short, steps=steps))).words()
+
+
+@pytest.mark.parametrize(("steps", "name"), [(99, "longest wait"), (100, "1 wait in 100 over")])
+def test_a_hundredth_of_few_waits_is_called_the_longest(steps: int, name: str) -> None:
+    assert f"{name} 1.14 s" in Page(render_html(replace(a_full_summary(), steps=steps))).words()
 
 
 def test_what_was_not_measured_leaves_its_section_out() -> None:

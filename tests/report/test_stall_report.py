@@ -70,6 +70,12 @@ def test_the_lines_give_the_edges_and_the_percentiles() -> None:
     assert "Samples a second (this process): 2,560" in lines
 
 
+def test_the_last_hundredth_of_few_waits_is_called_the_longest() -> None:
+    few = dataclasses.replace(SUMMARY, steps=99, wait_p99_ns=80_000_000)
+
+    assert "p95 60.00 ms, longest 80.00 ms" in "\n".join(summary_table(few).lines)
+
+
 @pytest.mark.parametrize(
     ("stall_fraction", "words"),
     [

@@ -133,14 +133,13 @@ def test_json_carries_every_field_and_its_version() -> None:
     assert read["exposed_stall_ns"] == 3
 
 
-def test_html_names_every_field_and_escapes_what_it_shows() -> None:
+def test_html_escapes_what_it_shows() -> None:
     summary = dataclasses.replace(summarise(a_trace(a_step(3, 7))), problem="<script>")
 
     html = summary._repr_html_()
 
-    assert all(field.name in html for field in dataclasses.fields(StallSummary))
     assert "<script>" not in html
-    assert "not measured" in html
+    assert "&lt;script&gt;" in html
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Sink:
         if not self.works:
             return batch
         is_sized = self._seen % AT_ONCE == 0
-        size_bytes = self._size_of(batch) if is_sized else None
+        size_bytes = size_bytes_of(batch) if is_sized else None
         self._seen += 1
         taken_ns = perf_counter_ns()
         self._noted.append(_Taken(envelope, number, asked_ns, wanted_ns, taken_ns, size_bytes))
@@ -78,12 +78,6 @@ class Sink:
                     work.add(times)
         except Exception as error:
             self.problem = self.problem or f"a batch could not be recorded ({error!r})"
-
-    def _size_of(self, batch: Any) -> int | None:
-        try:
-            return size_bytes_of(batch)
-        except Exception:  # a user's class may refuse anything; then it is not counted
-            return None
 
 
 class _AsMeasured:

@@ -119,6 +119,11 @@ class Watch:
             return self._refusal
         return self._watched.problem
 
+    def settle(self) -> None:
+        """Record what has been noted so far."""
+        if self._watched is not None:
+            self._watched.record()
+
     def __call__(self) -> None:
         """End watching and give the loader its own class back. May be called twice.
 

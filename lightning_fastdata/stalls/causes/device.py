@@ -17,8 +17,6 @@ def exposed_transfer(case: Case) -> Finding | None:
     share = summary.transfer_ns / summary.wall_ns
     if share < case.limits.transfer_fraction:
         return None
-    left_ns = summary.wall_ns - summary.transfer_ns
-    predicted = min(1.0, summary.exposed_stall_ns / left_ns) if left_ns > 0 else None
     each = f"Copies to the device take {spent(summary.transfer_ns / summary.steps)} of a step"
     unpinned = [each for each in case.record.loaders if not each.setup.pin_memory]
     if unpinned:
@@ -32,7 +30,6 @@ def exposed_transfer(case: Case) -> Finding | None:
             advice="pin_memory False -> True: copies from page-locked memory run beside the "
             "model's work.",
             changes=(SettingChange(name="pin_memory", now=False, then=True),),
-            predicted_stall_fraction=predicted,
         )
     return Finding(
         cause="transfer",
@@ -40,7 +37,6 @@ def exposed_transfer(case: Case) -> Finding | None:
         evidence=(f"{each}, {percent(share)} of the time, with nothing computing meanwhile.",),
         advice="Send less, or earlier: uint8 instead of float32 is a quarter, and a "
         "FastDataLoader copies the next batch while the model works on this one.",
-        predicted_stall_fraction=predicted,
     )
 
 

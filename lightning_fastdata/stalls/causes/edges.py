@@ -48,8 +48,6 @@ def _later_epochs(case: Case) -> Finding | None:
         evidence=tuple(evidence),
         advice=advice,
         changes=changes,
-        # Edges are no part of the stall, which stays as it is.
-        predicted_stall_fraction=case.summary.stall_fraction,
     )
 
 
@@ -69,5 +67,4 @@ def _first_batch(case: Case) -> Finding | None:
         evidence=(f"The run's first batch took {spent(first_ns)}, {percent(share)} of the run.",),
         advice="Move what workers do at their start out of it: imports, reading indexes, opening "
         "files. Starting by fork instead of spawn imports nothing again.",
-        predicted_stall_fraction=case.summary.stall_fraction,
     )

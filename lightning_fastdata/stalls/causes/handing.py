@@ -22,7 +22,9 @@ def slow_handing(about: LoaderCase, share_fraction: float) -> Finding | None:
         rate = f": {data_size(size_bytes * 1e9 / way_ns)} a second" if way_ns else ""
         evidence.append(f"A batch holds {data_size(size_bytes)}{rate}.")
     changes: tuple[SettingChange, ...] = ()
-    advice = "Send less: uint8 instead of float32 is a quarter, and the device can convert it"
+    advice = "Send less: uint8 instead of float32 is a quarter"
+    if about.case.has_device:
+        advice += ", and the device can convert it"
     if setup.engine == "torch" or not setup.is_ours:
         where = "" if setup.is_ours else " of a FastDataLoader"
         advice = f'Use engine="ring"{where}, whose workers write into memory that is shared'

@@ -15,12 +15,11 @@ def slow_few(about: LoaderCase, share_fraction: float) -> Finding | None:
     if what_if is None:
         return None
     times = what_if.slow_from(limits.slow_times)
-    slow = slow_samples([about.loader], times)
+    slow = slow_samples([about.loader], limits.slow_times)
     if not slow:
         return None
     work = what_if.workload
-    from_ns = times * work.usual_row_ns
-    times_ns = [ns for chunk in work.chunks for *_, ns in chunk.slowest if ns >= from_ns]
+    times_ns = work.slow_rows_ns(times)
     made = sum(chunk.samples for chunk in work.chunks)
     evidence = []
     if times_ns and made:

@@ -1,5 +1,6 @@
 """Workers that wait for storage, throughout or in the first epoch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -7,7 +8,8 @@ from lightning_fastdata.stalls.case import Case, LoaderCase
 from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.reading import Reading
-from lightning_fastdata.stalls.thresholds import data_size, percent
+from lightning_fastdata.stalls.thresholds import FindingThresholds, data_size, percent
+from lightning_fastdata.trace import WorkTotals
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +29,8 @@ def cold_start(case: Case) -> ColdStart | None:
     if len(epochs) < 2 or epochs[0].epoch != 0:
         return None
     first, later = epochs[0], epochs[1:]
-    first_fraction = first.stall_ns / first.wall_ns
-    later_fraction = median(each.stall_ns / each.wall_ns for each in later)
+    first_fraction = min(1.0, first.stall_ns / first.wall_ns)
+    later_fraction = median(min(1.0, each.stall_ns / each.wall_ns) for each in later)
     if first_fraction < limits.stall_fraction or (
         first_fraction < limits.cold_times * later_fraction
     ):
@@ -45,7 +47,7 @@ def cold_start(case: Case) -> ColdStart | None:
 def cold_data(case: Case, cold: ColdStart, share_fraction: float) -> Finding:
     """Blame data that was not in memory in the first epoch."""
     totals = [loader.work.totals for loader in case.record.loaders]
-    read_bytes = sum(each.read_bytes for each in totals)
+    read_bytes = _data_bytes(totals, case.limits)
     faults = sum(each.major_faults for each in totals)
     evidence = [
         f"The first epoch waited {percent(cold.first_fraction)} of its time for data, later ones "
@@ -83,7 +85,7 @@ def slow_storage(about: LoaderCase, share_fraction: float, found: Reading) -> Fi
         )
     else:
         predicted = what_if.predicted(what_if.lost_ns(Kept(blocked=False)))
-        read_bytes = about.loader.work.totals.read_bytes
+        read_bytes = _data_bytes([about.loader.work.totals], limits)
         data = f"the {data_size(read_bytes)} that were read" if read_bytes else "the data"
         advice = (
             f"Keep {data} on a faster disk or in memory; in fewer, larger files they are read in "
@@ -97,3 +99,10 @@ def slow_storage(about: LoaderCase, share_fraction: float, found: Reading) -> Fi
         changes=changes,
         predicted=predicted,
     )
+
+
+def _data_bytes(totals: Sequence[WorkTotals], limits: FindingThresholds) -> int:
+    """What was read of the data; 0 where it is so little that it is libraries and logs."""
+    read_bytes = sum(each.read_bytes for each in totals)
+    samples = sum(each.samples for each in totals)
+    return read_bytes if read_bytes >= limits.bytes_a_sample * max(1, samples) else 0

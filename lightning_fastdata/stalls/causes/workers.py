@@ -1,33 +1,19 @@
 """Workers that are too few or too many, or that need more cores than there are."""
 
 import math
-from dataclasses import dataclass
 
 from lightning_fastdata.stalls.case import Case, LoaderCase
+from lightning_fastdata.stalls.causes.costly import costliest
 from lightning_fastdata.stalls.costs import Kept
 from lightning_fastdata.stalls.finding import Finding, SettingChange
 from lightning_fastdata.stalls.thresholds import percent, spent
 from lightning_fastdata.stalls.what_if import WhatIf
-from lightning_fastdata.stalls.work_figures import (
-    REST,
-    stage_fractions,
-    worker_figures,
-    worker_lines,
-)
+from lightning_fastdata.stalls.work_figures import worker_figures
 
 SOLVED = 0.5  # of the stall: a change that leaves more than this is not the answer (guess)
 ROOM_LEFT = 1.25  # as a plan leaves: giving workers away must not start a stall
+NO_WORSE = 0.02  # of the run: replays are no more exact (guess)
 OURS = 0.75  # of the cores: where workers wait although less is used, others use the rest (guess)
-CHEAPER = 0.5  # of a sample's time, where nothing in it has a name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Costly:
-    """What takes most of the workers' time."""
-
-    name: str
-    fraction: float
-    advice: str
 
 
 def not_enough(about: LoaderCase, share_fraction: float, core_wait_fraction: float) -> Finding:
@@ -43,7 +29,7 @@ def not_enough(about: LoaderCase, share_fraction: float, core_wait_fraction: flo
         return _unseen(about, share_fraction)
     setup, limits = about.loader.setup, about.case.limits
     workers, lost_ns = what_if.fewest(limits.wanted_fraction, limits.most_workers)
-    predicted = what_if.predicted(lost_ns)
+    predicted = what_if.predicted(lost_ns, num_workers=workers)
     now = what_if.predicted(what_if.as_it_was_ns)
     is_scarce = core_wait_fraction > share_fraction / 2 and predicted > limits.stall_fraction
     if workers > setup.num_workers and predicted <= SOLVED * now and not is_scarce:
@@ -86,7 +72,7 @@ def too_many(about: LoaderCase) -> Finding | None:
     workers, lost_ns = what_if.fewest(
         limits.keeps_up_fraction, setup.num_workers, headroom=ROOM_LEFT
     )
-    predicted = what_if.predicted(lost_ns)
+    predicted = what_if.predicted(lost_ns, num_workers=workers)
     if workers > setup.num_workers / 2 or predicted > limits.wanted_fraction + unavoidable:
         return None
     return about.finding(
@@ -103,9 +89,75 @@ def too_many(about: LoaderCase) -> Finding | None:
     )
 
 
-def _no_cores(about: LoaderCase, what_if: WhatIf, share_fraction: float) -> Finding:
-    setup, cores = about.loader.setup, about.case.cores
-    figures = worker_figures(about.loader)
+def crowded(about: LoaderCase, share_fraction: float) -> Finding | None:
+    """Find workers that slow training itself down, which computes on the same cores.
+
+    The stall does not show it: training asks for batches as late as it is slowed.
+    """
+    what_if, limits = about.what_if, about.case.limits
+    if what_if is None or about.case.has_device or not about.loader.setup.num_workers:
+        return None
+    if what_if.core_wait_fraction < limits.crowded_fraction:
+        return None
+    if 1.0 - what_if.host_stretch(0) < limits.crowding_fraction:
+        return None
+    slowed = "Training computes on the same cores: what workers use makes its own steps longer."
+    return _no_cores(about, what_if, share_fraction, slowed)
+
+
+def _no_cores(about: LoaderCase, what_if: WhatIf, share_fraction: float, *evidence: str) -> Finding:
+    costly, cores = costliest(about), about.case.cores
+    said = [*evidence, *_cores_evidence(about, what_if), *costly.evidence]
+    said += _busy_evidence(about, what_if)
+    fewer = _fewer(about, what_if)
+    if fewer is not None:
+        now, (workers, predicted) = about.loader.setup.num_workers, fewer
+        return about.finding(
+            "cpu_saturated",
+            share_fraction,
+            said,
+            f"num_workers {now} -> {workers}: more than there are cores only wait for each other.",
+            changes=_workers_change(now, workers),
+            predicted=predicted,
+        )
+    usable, got = what_if.usable_cores, what_if.cores
+    if cores is not None and usable is not None and got is not None and got < OURS * cores:
+        return about.finding(
+            "cpu_saturated",
+            share_fraction,
+            said,
+            f"Other processes use the cores: this run got {what_if.used_cores:.1f} of the "
+            f"{usable:g} that it can use. End them, or give the run cores of its own.",
+        )
+    kept = Kept(factor=1.0 - costly.fraction)
+    return about.finding(
+        "cpu_saturated",
+        share_fraction,
+        said,
+        f"More workers cannot help. {costly.advice}",
+        predicted=what_if.predicted(what_if.lost_ns(kept)),
+    )
+
+
+def _fewer(about: LoaderCase, what_if: WhatIf) -> tuple[int, float] | None:
+    """As many workers as cores and the stall with them, where that is no worse."""
+    cores = about.case.cores
+    workers = None if cores is None else max(1, math.floor(cores))
+    if workers is None or about.loader.setup.num_workers <= workers:
+        return None
+    lost_ns = what_if.lost_ns(num_workers=workers)
+    # Each worker has a batch ready early in a pass: what more of them win so does not last.
+    steps = max(1, len(what_if.workload.steady))
+    starts = (about.loader.setup.num_workers - workers) * len(what_if.workload.passes)
+    head_ns = starts * (what_if.measured.busy_ns + what_if.measured.stall_ns) / steps
+    lasting = what_if.predicted(max(0.0, lost_ns - head_ns), num_workers=workers)
+    if lasting > what_if.predicted(what_if.as_it_was_ns) + NO_WORSE:
+        return None
+    return workers, what_if.predicted(lost_ns, num_workers=workers)
+
+
+def _cores_evidence(about: LoaderCase, what_if: WhatIf) -> list[str]:
+    figures, cores = worker_figures(about.loader), about.case.cores
     evidence = []
     if figures is not None and figures.core_wait_fraction:
         evidence.append(
@@ -113,41 +165,14 @@ def _no_cores(about: LoaderCase, what_if: WhatIf, share_fraction: float) -> Find
             "to make samples."
         )
     if cores is not None:
+        host = "."
+        if about.case.record.host_cpu_cores is not None:
+            used = f"{what_if.measured.host_cores:.1f}"
+            host = f", and the training process used {used} while it did not wait."
         evidence.append(
-            f"There are {cores:g} cores. Workers kept {what_if.busy_cores:.1f} of them busy, and "
-            f"the training process needs {what_if.measured.host_cores:.1f}."
+            f"There are {cores:g} cores. Workers kept {what_if.busy_cores:.1f} of them busy{host}"
         )
-    evidence += _busy_evidence(about, what_if)
-    fewer = None if cores is None else max(1, math.floor(cores))
-    if fewer is not None and setup.num_workers > fewer:
-        lost_ns = what_if.lost_ns(num_workers=fewer)
-        if lost_ns <= what_if.as_it_was_ns + what_if.measured.busy_ns * 0.05:
-            return about.finding(
-                "cpu_saturated",
-                share_fraction,
-                evidence,
-                f"num_workers {setup.num_workers} -> {fewer}: more than there are cores only wait "
-                f"for each other. {_costliest(about).advice}",
-                changes=_workers_change(setup.num_workers, fewer),
-                predicted=what_if.predicted(lost_ns),
-            )
-    if cores is not None and (used := what_if.cores or cores) < OURS * cores:
-        return about.finding(
-            "cpu_saturated",
-            share_fraction,
-            evidence,
-            f"Other processes use the cores: this run got {used:.1f} of {cores:g}. End them, or "
-            "give the run cores of its own.",
-        )
-    costly = _costliest(about)
-    kept = Kept(factor=max(0.0, 1.0 - costly.fraction))
-    return about.finding(
-        "cpu_saturated",
-        share_fraction,
-        evidence,
-        f"More workers cannot help. {costly.advice}",
-        predicted=what_if.predicted(what_if.lost_ns(kept)),
-    )
+    return evidence
 
 
 def _unseen(about: LoaderCase, share_fraction: float) -> Finding:
@@ -196,35 +221,6 @@ def _busy_evidence(about: LoaderCase, what_if: WhatIf) -> list[str]:
     if switches > 1 - about.case.limits.straggle_intervals_fraction:
         evidence.append("Ranks take turns at waiting longest: the loader is too slow on all.")
     return evidence
-
-
-def _costliest(about: LoaderCase) -> _Costly:
-    """Name what a cheaper step would save most in."""
-    totals = about.loader.work.totals
-    stages = [(name, part) for name, part in stage_fractions(totals).items() if name != REST]
-    lines = worker_lines(totals)
-    name, fraction = max(stages, key=lambda entry: entry[1], default=("", 0.0))
-    if lines and lines[0].fraction > fraction:
-        line = lines[0]
-        where = f"{line.file}:{line.line}"
-        text = f" `{line.text}`" if line.text else ""
-        advice = f"Make {where}{text} cheaper, or move it to the device: "
-        return _costly(where, line.fraction, advice)
-    if name == "batch_transform":
-        return _costly(name, fraction, "Move `batch_transform` to the device: ")
-    if fraction > 0:
-        what = "`collate_fn`" if name == "collate" else f'stage "{name}"'
-        return _costly(name, fraction, f"Make {what} cheaper, or move it to the device: ")
-    return _Costly(
-        name=REST,
-        fraction=CHEAPER,
-        advice="Make samples cheaper: half the time for each is what the prediction is for.",
-    )
-
-
-def _costly(name: str, fraction: float, advice: str) -> _Costly:
-    share = f"{percent(fraction)} of the workers' time."
-    return _Costly(name=name, fraction=min(1.0, fraction), advice=advice + share)
 
 
 def _workers_change(now: int, then: int) -> tuple[SettingChange, ...]:
