@@ -224,6 +224,7 @@ CASES: dict[str, Injected] = {
             trainer={"max_epochs": 7},
         ),
         cause="epoch_start",
+        is_predicted=False,  # the start of an epoch is no part of the stall
     ),
     "too_many_workers-torch": Injected(
         setup=_sleeping(num_workers=6, sample_s=0.005, is_fast=False), cause="too_many_workers"

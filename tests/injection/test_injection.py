@@ -102,7 +102,9 @@ def test_the_advised_change_brings_what_was_predicted(
 def test_the_second_report_sets_the_prediction_beside_what_came_of_it(
     name: str, outcome_named: Callable[[str], Outcome]
 ) -> None:
-    assert outcome_named(name).is_followed is True
+    outcome = _judged(outcome_named(name), name)
+
+    assert outcome.is_followed is True
 
 
 def test_the_table_holds_what_it_has_to() -> None:

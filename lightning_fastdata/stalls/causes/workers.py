@@ -146,10 +146,11 @@ def _fewer(about: LoaderCase, what_if: WhatIf) -> tuple[int, float] | None:
     if workers is None or about.loader.setup.num_workers <= workers:
         return None
     lost_ns = what_if.lost_ns(num_workers=workers)
-    # Each worker has a batch ready early in a pass: what more of them win so does not last.
+    # At a pass's start and at its end, each worker more is a batch less to wait for: no lasting
+    # gain, but much of a short run.
     steps = max(1, len(what_if.workload.steady))
-    starts = (about.loader.setup.num_workers - workers) * len(what_if.workload.passes)
-    head_ns = starts * (what_if.measured.busy_ns + what_if.measured.stall_ns) / steps
+    edges = 2 * (about.loader.setup.num_workers - workers) * len(what_if.workload.passes)
+    head_ns = edges * (what_if.measured.busy_ns + what_if.measured.stall_ns) / steps
     lasting = what_if.predicted(max(0.0, lost_ns - head_ns), num_workers=workers)
     if lasting > what_if.predicted(what_if.as_it_was_ns) + NO_WORSE:
         return None
