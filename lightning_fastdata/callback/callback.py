@@ -170,11 +170,11 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
     def _concluded(self, run: MeasuredRun, trainer: Any, *, wait: bool) -> StallSummary | None:
         """What the run comes to; never ends it, and never hides that something failed."""
         summary = run.end(wait=wait)
-        self._host.stop()
-        self._loaders.take_out()  # which also hands in what has not been noted yet
         if summary is None or run.record is None:
             return summary
         try:
+            self._host.stop()
+            self._loaders.take_out()  # which also hands in what has not been noted yet
             record: RunRecord = run.record
             record.loaders = self._loaders.records()
             record.stall.problem = record.stall.problem or self._loaders.problem

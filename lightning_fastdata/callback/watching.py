@@ -102,13 +102,12 @@ class LoaderWatch:
         return self._records
 
     def _watch_all(self, loaders: Any) -> None:
-        for place, (name, loader) in enumerate(_named(loaders)):
-            if place < len(self._loaders) and self._loaders[place] is loader:
-                continue
-            try:
-                self._watch(place, name, loader)
-            except Exception as error:
-                _logger.warning("A loader cannot be watched (%r). Training goes on.", error)
+        try:
+            for place, (name, loader) in enumerate(_named(loaders)):
+                if place >= len(self._loaders) or self._loaders[place] is not loader:
+                    self._watch(place, name, loader)
+        except Exception as error:  # a loader may be anything, and refuse anything
+            _logger.warning("A loader cannot be watched (%r). Training goes on.", error)
 
     def _watch(self, place: int, name: str, loader: Any) -> None:
         # A loader that is made anew in mid-run goes on where the one before it was recorded.

@@ -149,6 +149,21 @@ def test_what_is_no_loader_is_trained_on_all_the_same(tmp_path: Path) -> None:
     assert summary.problem is None
 
 
+def test_a_loader_that_refuses_to_be_looked_at_is_trained_on_all_the_same(tmp_path: Path) -> None:
+    class Silent:
+        def __getattr__(self, name: str) -> Any:
+            if name == "iterables":
+                raise RuntimeError("no questions")
+            raise AttributeError(name)
+
+        def __iter__(self) -> Iterator[torch.Tensor]:
+            return iter([torch.zeros(2, 4)] * 5)
+
+    summary = fit(tmp_path, Silent())
+
+    assert summary.steps == 4
+
+
 class Dawdler(lightning.pytorch.Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         time.sleep(0.02)
