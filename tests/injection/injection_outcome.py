@@ -52,7 +52,9 @@ class Outcome:
 
     def row(self, name: str, case: Injected) -> dict[str, object]:
         """As one line of the table."""
-        return {"case": name, "wanted": case.cause, **asdict(self), "misses": self.misses(case)}
+        advice = self.advice.replace(f"{Path(__file__).parents[2]}/", "")  # of any checkout
+        shown = {**asdict(self), "advice": advice}
+        return {"case": name, "wanted": case.cause, **shown, "misses": self.misses(case)}
 
 
 def outcome_of(case: Injected, folder: Path) -> Outcome:
