@@ -57,6 +57,7 @@ def test_each_python_block_runs_as_it_stands(block: str, folder_with_pictures: P
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_the_quick_start_ends_with_a_stall_table(folder_with_pictures: Path) -> None:
     script = folder_with_pictures / "reader.py"
     script.write_text(MODEL + next(block for block in BLOCKS if "fit(model" in block))

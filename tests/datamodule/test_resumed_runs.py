@@ -66,6 +66,7 @@ def run(
     return seen
 
 
+@pytest.mark.slow
 @BOTH
 def test_resumes_exactly_after_every_step_of_three_epochs(namespace: Any, tmp_path: Path) -> None:
     whole = run(some_data(), tmp_path, save_each_step(tmp_path), namespace=namespace)

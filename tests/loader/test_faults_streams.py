@@ -121,6 +121,7 @@ def test_a_stream_that_always_ends_its_worker_is_an_error_and_no_loop(
     assert "of its stream" in told.words
 
 
+@pytest.mark.slow
 def test_a_stream_that_hangs_is_named_with_its_line() -> None:
     told: Pass = go_over(
         HarmfulStream(sleep, at=13, times=ALWAYS), 2, num_workers=2, sample_timeout_s=0.5

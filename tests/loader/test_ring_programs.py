@@ -171,7 +171,16 @@ print(*[child.pid for child in psutil.Process().children(recursive=True)], flush
 """
 
 
-@pytest.mark.parametrize("end", ["sys.exit(3)", "pass", "os._exit(3)", "del loader, batches"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "pass",
+        *(
+            pytest.param(end, marks=pytest.mark.slow)
+            for end in ("sys.exit(3)", "os._exit(3)", "del loader, batches")
+        ),
+    ],
+)
 def test_the_end_of_the_interpreter_is_quiet_and_leaves_no_process(end: str) -> None:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 

@@ -299,7 +299,7 @@ def test_stages_and_lines_of_the_dataset_are_seen_in_its_workers() -> None:
 
     assert set(work.totals.stages_ns) == {"wait"}
     assert work.totals.stages_ns["wait"] >= 2 * SLOW_NS
-    assert {line.file.rsplit("/", 1)[-1] for line in work.totals.lines} == {"watched_sets.py"}
+    assert "watched_sets.py" in {line.file.rsplit("/", 1)[-1] for line in work.totals.lines}
 
 
 @pytest.mark.parametrize("workers", [0, 1])

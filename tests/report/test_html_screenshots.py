@@ -10,9 +10,12 @@ from sample_summaries import HOSTILE, a_full_summary, a_hostile_summary, a_plain
 
 from lightning_fastdata.report import render_html
 
-pytestmark = pytest.mark.skipif(
-    browser() is None, reason="found no Chromium on the PATH (Debian: apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        browser() is None, reason="found no Chromium on the PATH (Debian: apt-get install chromium)"
+    ),
+]
 
 WAITING, COMPUTING = (213, 94, 0), (76, 147, 200)
 """The colours of two parts in the light theme, as the style sheet has them."""

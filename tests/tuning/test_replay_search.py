@@ -18,6 +18,7 @@ from lightning_fastdata.tuning.replay import (
     replay,
     service_factor,
 )
+from lightning_fastdata.tuning.replay.search import LAST_SHARE, LEAST_GAIN
 
 
 def torch_like(num_workers: int) -> Dispatch:
@@ -102,7 +103,9 @@ def test_the_answer_is_enough_and_one_less_is_not(
 
     assert least <= workers <= least + more
     assert result.wall_ns == replay(batches, steps, make(workers)).wall_ns  # type: ignore[operator]
-    reached = limit if stall(workers) <= limit else stall(least + more) + 0.01
+    best = stall(least + more)
+    help_little = best + max(LEAST_GAIN, LAST_SHARE * (stall(least) - best))
+    reached = limit if stall(workers) <= limit else help_little
     assert stall(workers) <= reached
     assert workers == least or stall(workers - 1) > reached
 
