@@ -381,7 +381,8 @@ def spin_until_seen(sampler: LineSampler) -> list[str]:
     deadline_s = time.monotonic() + HANGS_S
     seen: list[str] = []
     sampler.begin()
-    while not seen and time.monotonic() < deadline_s:
+    # Now and then a look comes while the counts are taken.
+    while "spin_until_seen" not in seen and time.monotonic() < deadline_s:
         for _ in range(10_000):
             pass
         seen = [line.function for line, _ in sampler.take()[0]]
@@ -396,7 +397,7 @@ def test_a_busy_loop_is_found_by_its_function() -> None:
     seen = spin_until_seen(sampler)
     sampler.stop()
 
-    assert seen == ["spin_until_seen"]
+    assert "spin_until_seen" in seen
 
 
 def test_it_starts_afresh_in_a_forked_process() -> None:
