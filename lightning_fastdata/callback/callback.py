@@ -174,7 +174,7 @@ class DataStallProfiler(  # type: ignore[misc]  # the same class, published twic
             return summary
         try:
             self._host.stop()
-            self._loaders.take_out()  # which also hands in what has not been noted yet
+            self._loaders.take_out()
             record: RunRecord = run.record
             record.loaders = self._loaders.records()
             record.stall.problem = record.stall.problem or self._loaders.problem

@@ -70,8 +70,6 @@ class LoaderWatch:
     def begin(self, trainer: Any) -> None:
         """Watch the loaders that training begins with: Lightning may have made some anew."""
         self._watch_all(trainer.train_dataloader)
-        for watching in self._watches:
-            watching.settle()
         for record in self._records:
             # A loader without a length gives one batch before training starts. More were those of
             # a batch-size or learning-rate finder.
@@ -113,17 +111,15 @@ class LoaderWatch:
         # A loader that is made anew in mid-run goes on where the one before it was recorded.
         known = place < len(self._records)
         work = self._records[place].work if known else WorkTrace()
-        is_watched = True
         if isinstance(loader, FastDataLoader):
             loader.observe(work)
             # Weak: a loader that is made anew each epoch has to die, or its workers live on.
             self._undo.append(partial(_observe_no_more, weakref.ref(loader)))
         else:
             watching: Watch = watch(loader, work)
-            is_watched = watching.problem is None
             self._undo.append(watching)
             self._watches.append(watching)
-        record = LoaderRecord(setup=setup_of(loader, name), work=work, is_watched=is_watched)
+        record = LoaderRecord(setup=setup_of(loader, name), work=work)
         if known:
             self._records[place], self._loaders[place] = record, loader
         else:

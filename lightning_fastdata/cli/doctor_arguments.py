@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_fastdata.cli.words import add_command, whole_number
+from lightning_fastdata.cli.words import add_command, add_json, whole_number
 
 _DOCTOR = """\
 Look at this machine, and at a dataset if one is named: make every sample once in
@@ -88,9 +88,7 @@ def add_doctor(commands: "argparse._SubParsersAction[Any]") -> None:
         help="seconds that a sample may take before it is said that it hangs (default: far more "
         "than the slowest one seen, and 60 or more)",
     )
-    doctor.add_argument(
-        "--json", type=_file, metavar="FILE", help="write everything as JSON; - prints only that"
-    )
+    add_json(doctor)
     doctor.add_argument("--strict", action="store_true", help="let warnings count as errors")
 
 
@@ -110,12 +108,6 @@ def doctor_options(arguments: argparse.Namespace) -> DoctorOptions:
 def _data(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("found an empty name, wanted a folder or MODULE:NAME")
-    return text
-
-
-def _file(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("found an empty name, wanted a file. Name one, or -")
     return text
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_fastdata.cli.words import add_command
+from lightning_fastdata.cli.words import add_command, add_json
 
 _RUN = """\
 RUN is a summary.json that DataStallProfiler wrote, the folder that it lies in, or a
@@ -77,9 +77,7 @@ def add_report(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     report.add_argument("run", type=_path, metavar="RUN", help="the run to show")
     report.add_argument("--html", type=_path, metavar="FILE", help="write the report as one page")
-    report.add_argument(
-        "--json", type=_file, metavar="FILE", help="write everything as JSON; - prints only that"
-    )
+    add_json(report)
 
 
 def add_compare(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -128,12 +126,6 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("found an empty name, wanted a file or a folder. Name one")
     return Path(text).expanduser()
-
-
-def _file(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("found an empty name, wanted a file. Name one, or -")
-    return text
 
 
 def _fraction(text: str) -> float:

@@ -24,6 +24,19 @@ def add_command(
     return parser
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the argument ``--json``, which every command that has a result understands."""
+    parser.add_argument(
+        "--json", type=_file, metavar="FILE", help="write everything as JSON; - prints only that"
+    )
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("found an empty name, wanted a file. Name one, or -")
+    return text
+
+
 def whole_number(text: str, *, lowest: int, highest: int | None = None) -> int:
     """Read a whole number between two bounds.
 

@@ -1,4 +1,4 @@
-"""Where training waits for data: a trace becomes a summary. Pure functions."""
+"""Where training waits for data, and why: a record becomes a summary. Pure functions."""
 
 from lightning_fastdata.stalls.conclude import conclude
 from lightning_fastdata.stalls.detail import DepthPoint, LaneSpan, RunDetail, TimelineBucket

@@ -56,8 +56,6 @@ class LoaderRecord:
 
     setup: LoaderSetup
     work: WorkTrace
-    is_watched: bool
-    """Whether its workers could be watched."""
     paths: dict[str, str] = field(default_factory=dict)
     """``repr`` of a slow sample's index to its file, where the dataset knows it."""
 

@@ -1,23 +1,18 @@
 """Ranks show each other what they measured, and nobody waits for anybody."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from two_ranks import run_two_ranks
 
 from lightning_fastdata.callback import ranks as ranks_module
 from lightning_fastdata.callback.ranks import MOST_INTERVALS, RankExchange
 from lightning_fastdata.report import logger_metrics
 from lightning_fastdata.trace import RankWindow, StallWindow
-
-HANGS_AFTER_S = 100
 
 
 def window(stall_ns: int, wall_ns: int = 100) -> StallWindow:
@@ -189,30 +184,14 @@ notes = {"ranks": ranks, "problem": keep.record.stall.problem}
 """
 
 
-def run_two_ranks(folder: Path, how: str) -> list[dict[str, object]]:
-    (folder / "program.py").write_text(PROGRAM)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    here = Path(__file__)
-    paths = [str(here.parents[2]), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    subprocess.run(
-        [sys.executable, str(folder / "program.py"), str(folder), how],
-        env=os.environ | environment,
-        capture_output=True,
-        check=True,
-        timeout=HANGS_AFTER_S,
-    )
+def trained_in(folder: Path, how: str) -> list[dict[str, object]]:
+    run_two_ranks(PROGRAM, folder, how, beside=Path(__file__))
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.mark.slow
 def test_two_processes_find_out_which_of_them_starves(tmp_path: Path) -> None:
-    zero, one = run_two_ranks(tmp_path, "whole")
+    zero, one = trained_in(tmp_path, "whole")
 
     assert (zero["problem"], one["problem"], one["ranks"]) == (None, None, [])
     rows = zero["ranks"]
@@ -226,7 +205,7 @@ def test_two_processes_find_out_which_of_them_starves(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_rank_that_goes_silent_does_not_hold_up_the_other(tmp_path: Path) -> None:
-    zero, one = run_two_ranks(tmp_path, "ends_early")
+    zero, one = trained_in(tmp_path, "ends_early")
 
     assert (zero["problem"], one["problem"]) == (None, None)
     rows = zero["ranks"]

@@ -1,18 +1,13 @@
 """Two processes share the data: each sample once, equal lengths, one plan, exact resume."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from two_ranks import run_two_ranks
 
 pytestmark = pytest.mark.slow  # two programs, which import all anew
-
-HANGS_AFTER_S = 100
 
 PROGRAM = """
 import json, sys
@@ -63,28 +58,9 @@ notes = {
 """
 
 
-def run_two_ranks(folder: Path) -> list[dict[str, Any]]:
+def trained_in(folder: Path) -> list[dict[str, Any]]:
     """Train with two processes; give what each of them wrote."""
-    script = folder / "two_ranks.py"
-    script.write_text(PROGRAM)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    here = Path(__file__)
-    paths = [str(here.parents[2]), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER_S,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_two_ranks(PROGRAM, folder, beside=Path(__file__))
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -95,7 +71,7 @@ def numbers(notes: list[Any], epoch: int) -> list[float]:
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run_two_ranks(tmp_path_factory.mktemp("ranks"))
+    return trained_in(tmp_path_factory.mktemp("ranks"))
 
 
 def test_the_ranks_share_each_epoch_with_equal_lengths(two_ranks: Any) -> None:

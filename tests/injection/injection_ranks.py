@@ -1,19 +1,15 @@
 """Two ranks that train in step, one of which has a slow loader."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 from injection_cases import Injected
 from injection_outcome import Outcome
 from injection_rig import Setup
+from two_ranks import run_two_ranks
 
 from lightning_fastdata.stalls.json_form import summary_from_json
 
-HANGS_AFTER_S = 100
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -43,26 +39,7 @@ RANKS_CASE = Injected(setup=_setup, cause="rank_straggler", is_predicted=False)
 def outcome_of_ranks(folder: Path) -> Outcome:
     """Train with two processes; give what rank 0 says."""
     folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "two_ranks.py"
-    script.write_text(PROGRAM)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    here = Path(__file__)
-    paths = [str(here.parents[2]), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER_S,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_two_ranks(PROGRAM, folder, beside=Path(__file__))
     notes = json.loads((folder / "rank0.json").read_text())
     summary = summary_from_json((folder / "summary.json").read_text(encoding="utf-8"))
     first = next(iter(summary.findings), None)

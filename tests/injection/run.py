@@ -17,7 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))  # before the imports below, which lie beside it
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before the imports below, which lie there
+sys.path.insert(0, str(Path(__file__).parent))
 
 from injection_cases import CASES, Injected
 from injection_outcome import Outcome, outcome_of

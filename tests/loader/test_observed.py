@@ -202,13 +202,13 @@ def test_workers_are_looked_at_only_while_they_are_observed() -> None:
 @pytest.mark.parametrize("kind", [Staged, Stream])
 def test_workers_of_torch_keep_no_thread_from_pass_to_pass(kind: type[Any]) -> None:
     loader = FastDataLoader(kind(), batch_size=8, num_workers=1, engine="torch")
-    threads = []
+    threads, before = [], set(psutil.Process().children())
 
     for work in (None, WorkTrace(), WorkTrace(), None):
         loader.observe(work)
         for batch in loader:
             del batch
-        (worker,) = psutil.Process().children()
+        (worker,) = set(psutil.Process().children()) - before
         threads.append(worker.num_threads())
     loader.close()
 

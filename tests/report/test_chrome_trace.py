@@ -97,7 +97,7 @@ def a_record(batches: int = 5, *, worker: int | None = 1) -> RunRecord:
         samples=100,
         dataset="Data",
     )
-    loader = LoaderRecord(setup=setup, work=work, is_watched=True)
+    loader = LoaderRecord(setup=setup, work=work)
     return RunRecord(stall=stall, loaders=[loader], settings={"max_epochs": float("inf")})
 
 

@@ -95,7 +95,7 @@ def recorded(run: Run) -> RunRecord:
     now_ns = 1_000 * MS
     for epoch in range(run.epochs):
         now_ns = _epoch(run, epoch, now_ns, stall, work)
-    loader = LoaderRecord(setup=setup_of(run), work=work, is_watched=run.is_watched)
+    loader = LoaderRecord(setup=setup_of(run), work=work)
     return RunRecord(
         stall=stall,
         loaders=[loader],

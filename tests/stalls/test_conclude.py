@@ -108,7 +108,7 @@ class Odd:
             batch_size=self.maybe(self.small()),
             in_order=self.random.random() < 0.5,
         )
-        return LoaderRecord(setup=setup, work=work, is_watched=self.random.random() < 0.5)
+        return LoaderRecord(setup=setup, work=work)
 
     def step(self) -> StepTimes:
         spans, at_ns = [], self.small()

@@ -27,8 +27,6 @@ from lightning_fastdata.tuning.replay import (
     Span,
     Steps,
     TorchDispatch,
-    capped,
-    median_row_ns,
     replay,
     scaled,
 )
@@ -190,15 +188,7 @@ def test_a_cut_through_a_span_gives_each_side_its_share() -> None:
     assert chunk_times_ns(cost, 5) == [133, 4]
 
 
-def test_costs_are_scaled_and_capped_row_by_row() -> None:
+def test_costs_are_scaled_row_by_row() -> None:
     cost = BatchCost(spans=(Span(3, 30), Span(1, 100)))
 
     assert scaled(cost, 1.5).spans == (Span(3, 45), Span(1, 150))
-    assert capped(cost, 12).spans == (Span(3, 30), Span(1, 12))
-
-
-def test_the_median_row_counts_rows_not_spans() -> None:
-    batch = BatchCost(spans=(Span(5, 50), Span(1, 90), Span(1, 99), Span(1, 80)))
-
-    assert median_row_ns([batch]) == 10
-    assert median_row_ns([]) == 0

@@ -1,7 +1,7 @@
 """torch's own two iterators, which note the way of each batch and deliver it as ever."""
 
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch.utils.data.dataloader import (
     DataLoader,
@@ -21,63 +21,37 @@ from lightning_fastdata.loader.watched.measured import (
 from lightning_fastdata.trace.samples import size_bytes_of
 from lightning_fastdata.trace.work import BatchTimes, WorkTrace
 
-AT_ONCE = 32
-"""Batches recorded at a time, of which one is sized (guess: all of a loader are of one size)."""
+SIZED_EVERY = 32  # guess: all batches of a loader are of one size
 SINK = "_lightning_fastdata_sink"
 """The attribute of a watched loader's class under which its sink is found."""
 NEEDED = ("_get_data", "_next_data", "_reset", "_try_put_index")
 """The methods of torch's iterator that are hooked into."""
 
 
-class _Taken(NamedTuple):
-    envelope: Envelope
-    """Without its batch, which is the loop's alone."""
-    number: int
-    asked_ns: int | None
-    wanted_ns: int
-    taken_ns: int
-    size_bytes: int | None
-
-
 class Sink:
-    """Where the batches of one watched loader are recorded, for all that want them.
-
-    They are noted one by one and recorded some at a time. Right after a wait the processor's caches
-    hold nothing of ours: a batch then took 25 microseconds to record, and in a row 5 (by hand).
-    """
+    """Where the batches of one watched loader are recorded, for all that want them."""
 
     def __init__(self) -> None:
         self.works: list[WorkTrace] = []
         self.problem: str | None = None
         """What could not be measured."""
         self._seen = 0
-        self._noted: list[_Taken] = []
 
     def take(self, envelope: Envelope, number: int, asked_ns: int | None, wanted_ns: int) -> Any:
-        """Take the batch out for the loop, and note its way; never raises."""
+        """Take the batch out for the loop, and record its way; never raises."""
         batch, envelope.batch = envelope.batch, None
         if not self.works:
             return batch
-        is_sized = self._seen % AT_ONCE == 0
-        size_bytes = size_bytes_of(batch) if is_sized else None
+        self.problem = self.problem or envelope.problem
+        size_bytes = None if self._seen % SIZED_EVERY else size_bytes_of(batch)
         self._seen += 1
-        taken_ns = perf_counter_ns()
-        self._noted.append(_Taken(envelope, number, asked_ns, wanted_ns, taken_ns, size_bytes))
-        if len(self._noted) >= AT_ONCE:
-            self.record()
-        return batch
-
-    def record(self) -> None:
-        """Record what has been noted; never raises."""
-        noted, self._noted = self._noted, []
         try:
-            for taken in noted:
-                self.problem = self.problem or taken.envelope.problem
-                times = _times_of(taken)
-                for work in self.works:
-                    work.add(times)
+            times = _times_of(envelope, number, asked_ns, wanted_ns, size_bytes)
+            for work in self.works:
+                work.add(times)
         except Exception as error:
             self.problem = self.problem or f"a batch could not be recorded ({error!r})"
+        return batch
 
 
 class _AsMeasured:
@@ -128,11 +102,7 @@ class _WatchedInline(_SingleProcessDataLoaderIter):
 
     def _next_data(self) -> Any:
         wanted_ns = perf_counter_ns()
-        try:
-            envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
-        except BaseException:  # most often the end of the pass
-            self._sink.record()
-            raise
+        envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
         if envelope.times is not None and envelope.pinned_ns is not None:
             # Pinned in the same thread: a part of the work.
             envelope.times = envelope.times._replace(
@@ -174,17 +144,18 @@ class _WatchedWorkers(_MultiProcessingDataLoaderIter):
 
     def _next_data(self) -> Any:
         wanted_ns = perf_counter_ns()
-        try:
-            envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
-        except BaseException:  # most often the end of the pass
-            self._sink.record()
-            raise
+        envelope: Any = super()._next_data()  # type: ignore[no-untyped-call]
         asked_ns = self._asked_ns.pop(envelope.number, None)
         return self._sink.take(envelope, envelope.number, asked_ns, wanted_ns)
 
 
-def _times_of(taken: _Taken) -> BatchTimes:
-    envelope, number, asked_ns, wanted_ns, taken_ns, size_bytes = taken
+def _times_of(
+    envelope: Envelope,
+    number: int,
+    asked_ns: int | None,
+    wanted_ns: int,
+    size_bytes: int | None,
+) -> BatchTimes:
     chunk = envelope.times
     if chunk is not None and chunk.slowest and chunk.slowest[0][1] is None:
         # Of a stream: its samples have no index, but a place.
@@ -197,7 +168,7 @@ def _times_of(taken: _Taken) -> BatchTimes:
         sent_ns=asked_ns,
         arrived_ns=envelope.arrived_ns,
         wanted_ns=wanted_ns,
-        taken_ns=taken_ns,
+        taken_ns=perf_counter_ns(),
         size_bytes=size_bytes,
         chunks=() if chunk is None else (chunk,),
         pin_ns=None if pinning_ns is None or pinned_ns is None else pinned_ns - pinning_ns,

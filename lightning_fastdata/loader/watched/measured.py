@@ -94,9 +94,7 @@ class Meter:
             return None
         try:
             samples = self._samples or len(self.keys)
-            times = self._stopwatch.stop(samples=samples, key_of=self._key_of)
-            made = tuple(slow for slow in times.slowest if slow[0] < samples)
-            return times._replace(slowest=made)
+            return self._stopwatch.stop(samples=samples, key_of=self._key_of)
         except Exception as error:
             self._give_up(error)
             return None

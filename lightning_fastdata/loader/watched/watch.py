@@ -119,11 +119,6 @@ class Watch:
             return self._refusal
         return self._watched.problem
 
-    def settle(self) -> None:
-        """Record what has been noted so far."""
-        if self._watched is not None:
-            self._watched.record()
-
     def __call__(self) -> None:
         """End watching and give the loader its own class back. May be called twice.
 
@@ -132,7 +127,6 @@ class Watch:
         watched = self._watched
         if watched is None:
             return
-        watched.record()
         watched.works[:] = [work for work in watched.works if work is not self._work]
         if not watched.works:
             watched.take_off()
@@ -153,7 +147,6 @@ def watch(loader: DataLoader[Any], work: WorkTrace) -> Watch:
     """
     sink = getattr(loader, SINK, None)
     if isinstance(sink, _WatchedClass) and type(loader) is sink.watched and sink.works:
-        sink.record()
         if not any(known is work for known in sink.works):
             sink.works.append(work)  # somebody else watches it as well
         return Watch(work, watched=sink)

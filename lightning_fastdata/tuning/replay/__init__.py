@@ -9,8 +9,6 @@ from lightning_fastdata.tuning.replay.contention import service_factor
 from lightning_fastdata.tuning.replay.cost import (
     BatchCost,
     Span,
-    capped,
-    median_row_ns,
     scaled,
 )
 from lightning_fastdata.tuning.replay.dispatch import (
@@ -33,10 +31,8 @@ __all__ = [
     "Span",
     "Steps",
     "TorchDispatch",
-    "capped",
     "fewest_workers",
     "handing_ns_of",
-    "median_row_ns",
     "replay",
     "scaled",
     "service_factor",

@@ -1,6 +1,5 @@
 """What batches cost to make, sample by sample as far as that is known."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,23 +75,3 @@ def chunk_times_ns(cost: BatchCost, rows: int) -> list[int]:
 def scaled(cost: BatchCost, factor: float) -> BatchCost:
     """Give the cost if everything took ``factor`` times as long."""
     return BatchCost(spans=tuple(Span(rows, round(ns * factor)) for rows, ns in cost.spans))
-
-
-def capped(cost: BatchCost, most_ns_a_row: int) -> BatchCost:
-    """Give the cost if no row took longer than that: slow samples become ordinary ones."""
-    return BatchCost(
-        spans=tuple(Span(rows, min(ns, rows * most_ns_a_row)) for rows, ns in cost.spans)
-    )
-
-
-def median_row_ns(batches: Sequence[BatchCost]) -> int:
-    """Give the time of the median sample; 0 without any batch."""
-    spans = sorted(
-        ((time_ns / rows, rows) for batch in batches for rows, time_ns in batch.spans),
-    )
-    left = sum(rows for _, rows in spans) / 2
-    for row_ns, rows in spans:
-        left -= rows
-        if left <= 0:
-            return round(row_ns)
-    return 0
