@@ -16,7 +16,7 @@ _READING_TEXT = re.compile(
     r"\.(p?read|readinto|readlines?|read_bytes|read_text|recv|get_object)\(|\bopen\("
     r"|urlopen\(|requests\.get\(|\b(np|numpy|torch)\.(load|fromfile|memmap)\("
 )
-ENOUGH = 0.3  # of the workers' time or looks, for a stage or lines to speak for it (guess)
+ENOUGH = 0.3  # of the workers' time, waiting or looks, for something to speak for it (guess)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +35,14 @@ def reading(totals: WorkTotals, limits: FindingThresholds) -> Reading:
     blocked_ns = totals.busy_ns - totals.cpu_ns - (totals.core_wait_ns or 0)
     blocked_fraction = min(1.0, max(0.0, blocked_ns / busy_ns))
     evidence: list[str] = []
-    # A process that starts reads its libraries: that explains no seconds of waiting.
-    blocked_s = max(0, blocked_ns) / 1e9
-    least_bytes = max(limits.bytes_a_sample * samples, limits.bytes_a_blocked_s * blocked_s)
-    least_faults = max(limits.faults_a_sample * samples, limits.faults_a_blocked_s * blocked_s)
-    if totals.read_bytes >= least_bytes:
+    # A process that starts reads its libraries, which is in few chunks: it explains no waiting.
+    explains = totals.reading_ns >= ENOUGH * blocked_ns
+    if explains and totals.read_bytes >= limits.bytes_a_sample * samples:
         evidence.append(
             f"They read {data_size(totals.read_bytes)} from storage, "
             f"{data_size(totals.read_bytes / samples)} a sample."
         )
-    if totals.major_faults >= least_faults:
+    if explains and totals.major_faults >= limits.faults_a_sample * samples:
         evidence.append(
             f"{totals.major_faults} pages of mapped files were not in memory and had to be read."
         )

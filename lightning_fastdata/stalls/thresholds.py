@@ -30,12 +30,8 @@ class FindingThresholds:
     """Of a batch: where cores are scarce, a smaller one is late for want of a core. Guess."""
     bytes_a_sample: int = 1024
     """Read from storage: less are libraries and logs. Guess."""
-    bytes_a_blocked_s: float = 1e6
-    """Read from storage in a second of waiting: no disk to train from is slower. Guess."""
     faults_a_sample: float = 0.05
     """Pages read from storage: one in 20 samples is a mapped file that is cold. Guess."""
-    faults_a_blocked_s: float = 20.0
-    """Pages read from storage in a second of waiting; each takes 50 ms at most. Guess."""
     cold_times: float = 3.0
     """How much more the first epoch stalls than later ones, where the data was cold. Guess."""
     epoch_start_fraction: float = 0.05

@@ -110,6 +110,9 @@ class WorkTotals:
     page_faults: int = 0
     major_faults: int = 0
     read_bytes: int = 0
+    reading_ns: int = 0
+    """Time in which workers neither computed nor waited for a core, of chunks for which something
+    came from storage."""
     cached_bytes: int | None = 0
     stages_ns: Counter[str] = field(default_factory=Counter)
     lines: Counter[Line] = field(default_factory=Counter)
@@ -134,6 +137,9 @@ class WorkTotals:
         self.page_faults += chunk.page_faults
         self.major_faults += chunk.major_faults
         self.read_bytes += chunk.read_bytes
+        if chunk.read_bytes or chunk.major_faults:
+            wall_ns = chunk.ended_ns - chunk.began_ns
+            self.reading_ns += max(0, wall_ns - chunk.cpu_ns - (chunk.core_wait_ns or 0))
         self.cached_bytes = _sum(self.cached_bytes, chunk.cached_bytes)
         self.core_wait_ns = _sum(self.core_wait_ns, chunk.core_wait_ns)
         for name, stage_ns in chunk.stages_ns:

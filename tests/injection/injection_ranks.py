@@ -19,7 +19,7 @@ import os
 
 folder, rank = Path(sys.argv[1]), int(os.environ.get("LOCAL_RANK", "0"))
 setup = Setup(
-    dataset=Timed(70 * 4, sleep_s=0.012 if rank else 0.001),
+    dataset=Timed(70 * 4, sleep_s=0.015 if rank else 0.001),
     loader={"batch_size": 4, "num_workers": 1},
     trainer={"devices": 2, "strategy": "ddp", "use_distributed_sampler": False},
 )
