@@ -9,6 +9,27 @@ StartMethod = Literal["fork", "forkserver", "spawn"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One way to load that was weighed for a plan, and what it was found to be worth."""
+
+    engine: EngineName
+    num_workers: int
+    prefetch_batches: int
+    predicted_stall_fraction: float | None
+    """The share of a step that training would wait (0 to 1), by replay; ``None``: the step's time
+    is not known."""
+    predicted_batches_per_s: float | None
+    """Batches that the loader would give, by replay. Much more than training takes: fewer workers
+    do."""
+    measured_stall_fraction: float | None = None
+    """The same share, measured; ``None``: not tried."""
+    measured_batches_per_s: float | None = None
+    """Batches that it gave; ``None``: not tried."""
+    memory_bytes: int | None = None
+    """What batches in flight take; ``None`` is not known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderPlan:
     """How one loader makes its batches. A plan decides; the loader does what it says.
 
@@ -35,8 +56,16 @@ class LoaderPlan:
     """Whether that limit grows with the slowest sample that is seen (``"auto"``)."""
     predicted_stall_fraction: float | None = None
     """The share of a step that training is expected to wait (0 to 1); ``None`` is not predicted."""
+    max_workers: int | None = None
+    """The most workers that there may be once training shows how many it needs; ``None``: the
+    number stays as it is."""
+    worker_cores: tuple[int, ...] | None = None
+    """The cores that workers run on, those near the accelerator; ``None``: wherever the training
+    process may run."""
     shortage: str | None = None
     """What was too little for the plan that would have been made, and the remedy; ``None``: all
     was there."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Field name to the sentence that says why."""
+    candidates: tuple[Candidate, ...] = ()
+    """What was weighed, the fewest workers first; empty where a rule of thumb was enough."""

@@ -11,8 +11,24 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lightning_fastdata"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 STREET = ["errors", "trace", "plan", "machine", "order", "dataset", "tuning", "loader", "transfer"]
-STREET += ["checkup", "stalls", "report", "datamodule", "callback", "plugin", "cli"]
-DOORS = {"datamodule", "callback", "plugin", "cli"}  # the only rooms that may know Lightning
+STREET += [
+    "checkup",
+    "trials",
+    "stalls",
+    "report",
+    "datamodule",
+    "callback",
+    "autotune",
+    "plugin",
+    "cli",
+]
+DOORS = {
+    "datamodule",
+    "callback",
+    "autotune",
+    "plugin",
+    "cli",
+}  # the only rooms that may know Lightning
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
 MAY_PRINT = {"report", "cli"}
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.make import Recipe
-from lightning_fastdata.loader.measure import measure_and_choose, probe
+from lightning_fastdata.loader.measure import measure_and_choose
 from lightning_fastdata.loader.pace import Pace
+from lightning_fastdata.loader.probing import probe
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.tuning.choose import Wishes
 from lightning_fastdata.tuning.probe import ProbeFacts

@@ -8,7 +8,8 @@ from lightning_fastdata.stalls.costs import EVERYTHING, Kept
 from lightning_fastdata.stalls.sharing import Sharing
 from lightning_fastdata.stalls.workload import Pass
 from lightning_fastdata.trace import LoaderSetup
-from lightning_fastdata.tuning.choose import HANDOVER_BYTES_PER_S, HANDOVER_NS, RING_IN_FLIGHT
+from lightning_fastdata.tuning.choose import HANDOVER_BYTES_PER_S, HANDOVER_NS
+from lightning_fastdata.tuning.forecast import usual_prefetch
 from lightning_fastdata.tuning.replay import (
     BatchCost,
     Dispatch,
@@ -203,4 +204,4 @@ def _prefetch_factor(setup: LoaderSetup) -> int:
 def _depth(setup: LoaderSetup, workers: int) -> int:
     if workers == setup.num_workers:
         return max(1, setup.prefetch_batches)
-    return workers * max(2, min(4, RING_IN_FLIGHT // workers))
+    return workers * usual_prefetch("ring", workers)

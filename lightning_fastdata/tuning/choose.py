@@ -7,12 +7,13 @@ from typing import Any, Literal
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
 from lightning_fastdata.tuning.fit import Draft, Room, fit
+from lightning_fastdata.tuning.forecast import usual_prefetch
 from lightning_fastdata.tuning.probe import ProbeFacts
+from lightning_fastdata.tuning.remembered import Remembered
 
 HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
 HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
 RING_HANDOVER_NS = 200_000  # CPU time of taking any batch (64 / 319,299 s; bench_feed, two cores)
-RING_IN_FLIGHT = 8  # batches; bench_feed: for 2 workers 1.06 times as fast as 4
 HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
 LEAST_TIMEOUT_S, TIMEOUT_SAMPLES = 60.0, 100  # guess: no sample takes a hundred times the usual
 
@@ -97,6 +98,8 @@ class Situation:
     max_stall_fraction: float = 0.02
     ring_problem: str | None = None
     """Why the ring cannot serve here; ``None`` where it can."""
+    remembered: Remembered | None = None
+    """What an earlier run came to, for the same dataset on the same kind of machine."""
 
 
 def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) -> LoaderPlan:
@@ -121,7 +124,7 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
     draft = Draft(num_workers=0)
     _choose_workers(draft, wishes, situation, facts)
     engine = _worker_engine(wishes, situation)
-    usual = _usual_prefetch(engine, draft.num_workers)
+    usual = usual_prefetch(engine, draft.num_workers)
     draft.prefetch_factor = wishes.prefetch_factor or usual
     if draft.num_workers:
         room = Room(
@@ -215,13 +218,6 @@ def _choose_workers(
             draft.num_workers, why = 1, f'engine="{wishes.engine}" was asked for, though {why}'
     draft.reasons["num_workers"] = why
     draft.reasons["engine"] = f"no workers: {why}"
-
-
-def _usual_prefetch(engine: EngineName, num_workers: int) -> int:
-    """Batches a worker; few workers get more, so that none waits for the loop to ask again."""
-    if engine != "ring" or not num_workers:
-        return 2
-    return max(2, min(4, RING_IN_FLIGHT // num_workers))
 
 
 def _worker_engine(wishes: Wishes, situation: Situation) -> EngineName:

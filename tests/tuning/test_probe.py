@@ -14,7 +14,8 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from lightning_fastdata.dataset.views import split_dataset
 from lightning_fastdata.loader.make import recipe_of
-from lightning_fastdata.loader.measure import measure_and_choose, probe
+from lightning_fastdata.loader.measure import measure_and_choose
+from lightning_fastdata.loader.probing import probe
 from lightning_fastdata.tuning.choose import Wishes
 from lightning_fastdata.tuning.probe import MAX_SAMPLES, count_bytes, probe_batches
 
