@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_fastdata.autotune import tune
     from lightning_fastdata.callback import DataStallProfiler
     from lightning_fastdata.checkup import doctor
     from lightning_fastdata.datamodule import FastDataModule
@@ -30,6 +31,7 @@ __all__ = [
     "StallSummary",
     "doctor",
     "stage",
+    "tune",
 ]
 
 _ROOMS = {
@@ -43,6 +45,7 @@ _ROOMS = {
     "StallSummary": "stalls",
     "doctor": "checkup",
     "stage": "trace.stages",
+    "tune": "autotune",
 }
 
 

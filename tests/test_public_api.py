@@ -18,6 +18,7 @@ PUBLIC = {
     "StallSummary",
     "doctor",
     "stage",
+    "tune",
 }
 
 

@@ -30,6 +30,7 @@ from lightning_fastdata.trace import (
     RunRecord,
     WorkTrace,
 )
+from lightning_fastdata.trace.changes import PlanChange
 from lightning_fastdata.trace.lines import LineCounts, LineSampler
 
 _VERSIONS = ("python_version", "torch_version", "lightning_version", "lightning_fastdata_version")
@@ -48,6 +49,8 @@ class LoaderWatch:
         self._covered: Callable[[], Any] | None = None
         self._records: list[LoaderRecord] = []
         self._loaders: list[Any] = []
+        self._earlier: list[tuple[PlanChange, ...]] = []
+        """What changed while others were in the places of these loaders."""
         self._undo: list[Callable[[], object]] = []
         self._watches: list[Watch] = []
 
@@ -92,7 +95,10 @@ class LoaderWatch:
 
     def records(self) -> list[LoaderRecord]:
         """What was recorded of each loader, with the files of its slow samples."""
-        for record, loader in zip(self._records, self._loaders, strict=True):
+        for place, (record, loader) in enumerate(zip(self._records, self._loaders, strict=True)):
+            if isinstance(loader, FastDataLoader):  # it may have other workers by now
+                record.setup = setup_of(loader, record.setup.name)
+                record.changes = self._earlier[place] + _changes_of(loader)
             for index, _ in record.work.slowest():
                 path = path_of(getattr(loader, "dataset", None), index)
                 if path is not None:
@@ -121,10 +127,16 @@ class LoaderWatch:
             self._watches.append(watching)
         record = LoaderRecord(setup=setup_of(loader, name), work=work)
         if known:
+            self._earlier[place] += _changes_of(self._loaders[place])
             self._records[place], self._loaders[place] = record, loader
         else:
             self._records.append(record)
             self._loaders.append(loader)
+            self._earlier.append(())
+
+
+def _changes_of(loader: Any) -> tuple[PlanChange, ...]:
+    return loader.changes if isinstance(loader, FastDataLoader) else ()
 
 
 def _observe_no_more(known: "weakref.ref[FastDataLoader]") -> None:

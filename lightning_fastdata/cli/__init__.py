@@ -1,11 +1,13 @@
-"""The command line: ``lightning-fastdata demo``, ``doctor``, ``report`` and ``compare``."""
+"""The command line: ``lightning-fastdata demo``, ``doctor``, ``tune``, ``report``, ``compare``."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from lightning_fastdata.cli.arguments import build_parser, demo_options
 from lightning_fastdata.cli.doctor_arguments import doctor_options
 from lightning_fastdata.cli.report_arguments import compare_options, report_options
+from lightning_fastdata.cli.tune_arguments import ForgetOptions, tune_options
 from lightning_fastdata.errors import FastDataError
 
 __all__ = ["main"]
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lightning_fastdata.cli.doctor import run_doctor
 
             return run_doctor(doctor_options(arguments))
+        if arguments.command == "tune":
+            return _tune(arguments)
         if arguments.command == "report":
             from lightning_fastdata.cli.report import run_report
 
@@ -58,3 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nlightning-fastdata: interrupted.", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    asked = tune_options(arguments)  # refuses before torch is imported
+    from lightning_fastdata.cli.tune import run_forget, run_tune
+
+    return run_forget(asked) if isinstance(asked, ForgetOptions) else run_tune(asked)

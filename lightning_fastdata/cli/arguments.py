@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lightning_fastdata.cli.doctor_arguments import add_doctor
 from lightning_fastdata.cli.report_arguments import add_compare, add_report
+from lightning_fastdata.cli.tune_arguments import add_tune
 from lightning_fastdata.cli.words import add_command, whole_number
 from lightning_fastdata.errors import SettingsError
 
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_demo_arguments(demo)
     add_doctor(commands)
+    add_tune(commands)
     add_report(commands)
     add_compare(commands)
     return parser

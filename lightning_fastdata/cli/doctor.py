@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning_fastdata.checkup import doctor
 from lightning_fastdata.cli.doctor_arguments import DoctorOptions
 from lightning_fastdata.cli.quiet import quiet
-from lightning_fastdata.errors import SettingsError
+from lightning_fastdata.cli.writable import check_writable
 from lightning_fastdata.report.doctor import render_doctor
 from lightning_fastdata.report.files import write_json
 
@@ -24,7 +24,7 @@ def run_doctor(options: DoctorOptions) -> int:
     """
     path = None if options.json in (None, "-") else Path(options.json).expanduser().absolute()
     if path is not None:
-        _check_writable(path)
+        check_writable("--json", path)
     with quiet():
         report = doctor(
             options.data,
@@ -42,19 +42,3 @@ def run_doctor(options: DoctorOptions) -> int:
         print(f"JSON: {path}", file=sys.stderr)
     fails = not report.is_healthy or (options.strict and report.has_warnings)
     return UNHEALTHY if fails else HEALTHY
-
-
-def _check_writable(path: Path) -> None:
-    """Find out before minutes go into what the file is to hold."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(path.name + ".part")
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise SettingsError(
-            f"--json {path} cannot be written ({error.strerror}), wanted a file. Pass another one, "
-            "or - for standard output."
-        ) from error

@@ -18,6 +18,7 @@ from lightning_fastdata.datamodule.trainer import (
     early_overrides,
     is_dry_run,
     is_running,
+    is_trial,
     measured_transfer,
     overfits,
     ranks_of,
@@ -75,6 +76,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         multiprocessing_context=parts.multiprocessing_context,
         seed=module.seed,
         batch_transform=parts.batch_transform,
+        max_stall_fraction=module.max_stall_fraction,
         plan=plan,
         consumer=None if trainer is None else TrainerConsumer(trainer, training=training),
         deliver=deliver,
@@ -82,7 +84,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
     )
     if training:
         refuse_empty_share(loader)
-        module.planner.watch(loader)
+        module.planner.watch(name, loader, is_trial=is_trial(trainer))
     _settle_advice(name, measured=module.num_workers == "auto")
     return loader
 
@@ -132,6 +134,7 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
     wishes = wishes_of(module)
     if is_dry_run(trainer) and wishes.num_workers == wishes.engine == "auto":
         wishes = replace(wishes, engine="inline")  # a few batches are not worth measuring for
+    device = device_of(trainer)
     plan = module.planner.plan(
         name,
         wishes,
@@ -140,11 +143,23 @@ def _plan(module: "FastDataModule", name: str, parts: LoaderParts) -> LoaderPlan
         local_world_size=None if trainer is None else trainer.num_devices,
         max_stall_fraction=module.max_stall_fraction,
         bad_samples_end_it=module.on_bad_sample == "raise",
+        device=device.index if device.type == "cuda" else None,
     )
-    # Each rank measured for itself, and they must not differ.
+    if is_trial(trainer):
+        plan = replace(plan, max_workers=None)  # over before it shows how many workers it needs
+    # Each rank measured or remembered for itself, and they must not differ.
     if trainer is not None and is_running(trainer):
-        plan = module.planner.plans[name] = trainer.strategy.broadcast(plan)
+        plan = agreed_plan(plan, trainer.strategy.broadcast(plan))
+    module.planner.settle(name, plan)
     return plan
+
+
+def agreed_plan(own: LoaderPlan, first: LoaderPlan) -> LoaderPlan:
+    """Take the first rank's plan, with one's own cores: each rank's GPU is near to other ones."""
+    reasons = {field: why for field, why in first.reasons.items() if field != "worker_cores"}
+    if "worker_cores" in own.reasons:
+        reasons["worker_cores"] = own.reasons["worker_cores"]
+    return replace(first, worker_cores=own.worker_cores, reasons=reasons)
 
 
 def _sampler(module: "FastDataModule", parts: LoaderParts, *, training: bool) -> Any:

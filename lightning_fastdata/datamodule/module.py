@@ -24,7 +24,7 @@ from lightning_fastdata.datamodule.sources import (
     listed,
     refuse_decided_settings,
 )
-from lightning_fastdata.datamodule.trainer import is_overridden
+from lightning_fastdata.datamodule.trainer import is_first_here, is_overridden
 from lightning_fastdata.plan import EngineName
 from lightning_fastdata.report.plans import plan_as_arguments, plans_table
 from lightning_fastdata.report.table import show
@@ -245,7 +245,9 @@ class FastDataModule(  # type: ignore[misc]  # the two bases are one code under 
 
     @override
     def teardown(self, stage: str) -> None:
-        """Let a wrapped data module clean up."""
+        """Remember how training was loaded for the next run, and let a wrapped module clean up."""
+        if stage == "fit" and is_first_here(self.trainer):
+            self.planner.keep()
         if isinstance(self._source, ExistingModule):
             self._source.existing.teardown(stage)
 

@@ -65,6 +65,27 @@ def is_dry_run(trainer: Any) -> bool:
     return trainer is not None and bool(trainer.fast_dev_run)
 
 
+def is_trial(trainer: Any) -> bool:
+    """Whether what runs is over soon, or of batches that are not the run's.
+
+    Lightning's finders of a batch size and a learning rate run the training loop before it starts,
+    with all callbacks taken away, or all but a recorder of theirs.
+    """
+    if trainer is None:
+        return False
+    if is_dry_run(trainer) or overfits(trainer):
+        return True
+    callbacks, model = trainer.callbacks, trainer.lightning_module
+    # The finder is itself a callback, so there is one whenever Lightning calls this hook of it.
+    finds_size = not callbacks and getattr(model, "_current_fx_name", None) == "on_fit_start"
+    return finds_size or any(type(each).__name__ == "_LRCallback" for each in callbacks)
+
+
+def is_first_here(trainer: Any) -> bool:
+    """Whether this process speaks for all ranks of its machine."""
+    return trainer is None or int(trainer.local_rank) == 0
+
+
 def measured_transfer(trainer: Any) -> AbstractContextManager[Any]:
     """A context that the trainer's profiler sees as a transfer, though it happens in the loader."""
     name = f"[Strategy]{type(trainer.strategy).__name__}.batch_to_device"

@@ -152,6 +152,9 @@ class Engine(Protocol):
     def next(self) -> HostBatch:
         """Wait for the oldest batch asked for and not yet given."""
 
+    def resize(self, num_workers: int, depth: int) -> bool:
+        """Have so many workers and batches in flight from now on; ``False`` where it cannot."""
+
     def stop(self) -> None:
         """Stop every worker; what was asked for is still made, by new ones."""
 

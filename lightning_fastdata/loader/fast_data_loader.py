@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from lightning_fastdata.loader.check import check_loader
 from lightning_fastdata.loader.engine import NOTHING, Consumer
+from lightning_fastdata.loader.engine_loader import EngineLoader
 from lightning_fastdata.loader.make import recipe_of
-from lightning_fastdata.loader.measure import measure_and_choose
 from lightning_fastdata.loader.mend import OnBadSample, mender_of
 from lightning_fastdata.loader.observed import observed, observed_stream
 from lightning_fastdata.loader.pace import Pace
+from lightning_fastdata.loader.planned import arguments_of, planned
 from lightning_fastdata.loader.position import Progress
 from lightning_fastdata.loader.quarantine import BadSample
 from lightning_fastdata.loader.requests import (
@@ -27,15 +28,14 @@ from lightning_fastdata.loader.requests import (
     seed_of_stream,
 )
 from lightning_fastdata.loader.serves import name_of_context
-from lightning_fastdata.loader.shelf import Ending, EngineShelf
+from lightning_fastdata.loader.shelf import Ending
 from lightning_fastdata.loader.torch_engine import worker_settings_of
 from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.plan import EngineName, LoaderPlan
 from lightning_fastdata.trace.work import WorkTrace
-from lightning_fastdata.tuning.choose import Wishes
 
 
-class FastDataLoader(DataLoader[Any]):
+class FastDataLoader(EngineLoader):
     """Loads batches fast, in an order and with random numbers that no setting of speed changes.
 
     It is a ``torch.utils.data.DataLoader`` whose arguments keep torch's meaning. On top of that,
@@ -75,6 +75,7 @@ class FastDataLoader(DataLoader[Any]):
         sample_timeout_s: Seconds that workers of the ring may take for a sample; ``"auto"`` is far
             more than the slowest one seen, and 60 or more; ``None`` is for ever.
         quarantine: File that lists bad samples (JSON lines), which the next run reads.
+        max_stall_fraction: Share (0 to 1) of a step that training may wait, for ``"auto"``.
         plan: How to load, already decided; then nothing is measured.
         consumer: Who takes the batches, where that is not a plain loop: asked for the epoch at the
             first batch of each pass, and for batches not trained on yet when the position is saved.
@@ -90,7 +91,6 @@ class FastDataLoader(DataLoader[Any]):
         BatchShapeError: If the samples read for ``"auto"`` do not fit together.
     """
 
-    _shelf: Any = None  # torch's constructor already sets _iterator, below
     _chosen_epoch: int | None = None
 
     def __init__(
@@ -119,6 +119,7 @@ class FastDataLoader(DataLoader[Any]):
         max_bad_fraction: float = 0.01,
         sample_timeout_s: float | Literal["auto"] | None = "auto",
         quarantine: str | Path | None = None,
+        max_stall_fraction: float = 0.02,
         plan: LoaderPlan | None = None,
         consumer: Consumer | None = None,
         deliver: Callable[[Any, int], Any] | None = None,
@@ -130,49 +131,48 @@ class FastDataLoader(DataLoader[Any]):
             sampler, shuffle = own_order(dataset, shuffle, seed, drop_last), None
         batched = batch_size is not None or batch_sampler is not None
         recipe = recipe_of(dataset, collate_fn, batch_transform, batched=batched)
-        plan = plan or measure_and_choose(
-            Wishes(
-                engine=engine,
-                num_workers=num_workers,
-                prefetch_factor=prefetch_factor,
-                pin_memory=pin_memory,
-                persistent_workers=persistent_workers,
-                start_method=name_of_context(multiprocessing_context),
-                sample_timeout_s=sample_timeout_s,
-            ),
+        wished_prefetch = prefetch_factor if plan is None else None
+        plan = plan or planned(
             recipe,
-            batch_size or 1,
-            bad_samples_end_it=on_bad_sample == "raise",
+            batch_size,
+            max_stall_fraction=max_stall_fraction,
+            on_bad_sample=on_bad_sample,
+            engine=engine,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            pin_memory=pin_memory,
+            persistent_workers=persistent_workers,
+            start_method=name_of_context(multiprocessing_context),
+            sample_timeout_s=sample_timeout_s,
         )
-        workers = plan.num_workers
+        keeps = (
+            plan.num_workers > 0 or not self._is_stream
+        )  # for workers that come while training runs
         super().__init__(
             dataset,
             batch_size=batch_size,
             shuffle=shuffle,
             sampler=sampler,
             batch_sampler=batch_sampler,
-            num_workers=workers,
             collate_fn=recipe.collate_fn,
-            pin_memory=plan.pin_memory,
             drop_last=drop_last,
-            timeout=timeout if workers else 0,
+            timeout=timeout if keeps else 0,
             worker_init_fn=worker_init_fn,
-            multiprocessing_context=multiprocessing_context if workers else None,
+            multiprocessing_context=multiprocessing_context if keeps else None,
             generator=generator,
-            prefetch_factor=plan.prefetch_batches // workers if workers else None,
-            persistent_workers=plan.persistent_workers,
+            **arguments_of(plan),
         )
         self.in_order = in_order  # read when workers start; torch knows it from 2.7 on
         self.seed = sampler.seed if isinstance(sampler, EpochOrder) else seed
         self.engine, self.batch_transform = engine, batch_transform
         self.on_bad_sample, self.max_bad_fraction = on_bad_sample, max_bad_fraction
         self.sample_timeout_s, self.quarantine = sample_timeout_s, quarantine
-        self.plan, self.consumer, self.deliver = plan, consumer, deliver
+        self.consumer, self.deliver, self.max_stall_fraction = consumer, deliver, max_stall_fraction
         self.pace = Pace()  # how long the loop keeps a batch
         self._work: WorkTrace | None = None
         shuffles = isinstance(self.sampler, EpochOrder) and self.sampler.shuffle
         self._progress = Progress(length, repeats_differ=shuffles)
-        self._shelf = EngineShelf(recipe, plan, self._mender)
+        self._own(recipe, plan, wished_prefetch, persistent_workers)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class
         """Begin a pass; nothing is drawn, read or started before its first batch."""
@@ -228,20 +228,15 @@ class FastDataLoader(DataLoader[Any]):
         """Note the way of each batch of later passes in ``work``; ``None`` ends it."""
         self._work = work
 
-    def close(self) -> None:
-        """Stop all workers; the next pass starts new ones."""
-        if self._shelf is not None:
-            self._shelf.close()
-
     def _map_pass(self) -> Iterator[Any]:
         assert self._mender is not None
         course = self._progress.begin(self._next_epoch(), self._new_seed)
-        lent = self._shelf.take(worker_settings_of(self))
+        lent = self._lend_engine()
         engine = observed(lent, self._work)
-        with Ending(partial(self._progress.end, course), partial(self._shelf.give_back, lent)):
+        with Ending(partial(self._progress.end, course), partial(self._give_back, lent)):
             requests, replicas = requests_from(self, course.position), replicas_of(self.sampler)
             while True:
-                for request in islice(requests, engine.depth - engine.in_flight):
+                for request in islice(requests, max(0, engine.depth - engine.in_flight)):
                     engine.submit(self._mender.prepared(request))
                 if not engine.in_flight:
                     break
@@ -285,16 +280,3 @@ class FastDataLoader(DataLoader[Any]):
     def _new_seed(self) -> int:
         own = self.generator
         return self.seed if own is None else int(torch.randint(2**62, (), generator=own))
-
-    @property
-    def _iterator(self) -> None:
-        """Lightning sets this to ``None`` when it is done with a loader: then the workers stop."""
-        return None
-
-    @_iterator.setter
-    def _iterator(self, value: object) -> None:
-        if value is None:
-            self.close()
-
-    def __del__(self) -> None:
-        self.close()

@@ -81,6 +81,10 @@ class InlineEngine:
                 request = self._mender.mend(request, error.samples)
         return request, NOTHING
 
+    def resize(self, num_workers: int, depth: int) -> bool:
+        """Say whether nothing is to change: there are no workers here."""
+        return num_workers == 0
+
     def stop(self) -> None:
         """Nothing runs between two batches."""
 

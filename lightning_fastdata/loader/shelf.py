@@ -9,6 +9,7 @@ from lightning_fastdata.loader.hazards.state import StateGlance, glance_at
 from lightning_fastdata.loader.inline import InlineEngine
 from lightning_fastdata.loader.make import PARTS, Recipe
 from lightning_fastdata.loader.mend import Mender
+from lightning_fastdata.loader.relay import RelayEngine
 from lightning_fastdata.loader.serves import start_method_of
 from lightning_fastdata.loader.torch_engine import TorchEngine, WorkerSettings
 from lightning_fastdata.loader.torch_stream import StreamLoader
@@ -54,6 +55,8 @@ class EngineShelf:
         self._idle: list[Engine] = []
         self._glances: dict[Engine | Stream, StateGlance] = {}
         self._lent: list[Engine] = []
+        self._stale: list[Engine] = []
+        """Of those lent, what is of no use to the next pass."""
         self._idle_streams: list[Stream] = []
         self._lent_streams: list[Stream] = []
 
@@ -77,6 +80,34 @@ class EngineShelf:
             if lent in out:
                 out.remove(lent)
                 back.append(lent)
+        if lent in self._stale:
+            self._stale.remove(lent)
+            self._idle.remove(lent)
+            lent.close()
+
+    def resize(self, plan: LoaderPlan, settings: WorkerSettings) -> bool:
+        """Load by another plan from now on.
+
+        Returns:
+            Whether every pass under way follows it at once; else the next one does.
+        """
+        self._plan, self._stale = plan, []
+        wanted = plan.num_workers, plan.prefetch_batches
+        for engine in [engine for engine in self._idle if not engine.resize(*wanted)]:
+            self._idle.remove(engine)
+            engine.close()
+        for engine in self._lent:
+            if engine.resize(*wanted):
+                continue
+            if plan.engine == "ring" and isinstance(engine, RelayEngine):
+                engine.hand_over_to(self._new_engine(settings))
+            else:
+                self._stale.append(engine)
+        return not self._stale
+
+    def is_stale(self, lent: Engine) -> bool:
+        """Whether it goes on as it is to the end of its pass, while the plan is another by now."""
+        return lent in self._stale
 
     def take_stream(
         self, settings: WorkerSettings, batch_size: int | None, drop_last: bool
@@ -119,7 +150,8 @@ class EngineShelf:
     def _new_engine(self, settings: WorkerSettings) -> Engine:
         assert self._mender is not None
         if self._plan.engine == "inline":
-            return InlineEngine(self._recipe, self._mender, pin_memory=self._plan.pin_memory)
+            pin_memory = self._plan.pin_memory
+            return RelayEngine(InlineEngine(self._recipe, self._mender, pin_memory=pin_memory))
         self._warn_of_handles(settings)
         if self._plan.engine == "torch":
             return TorchEngine(self._recipe, settings, self._mender)

@@ -20,7 +20,8 @@ if sys.platform == "linux":  # Windows has no such module, macOS does not count 
 BLOCK_BYTES = 512  # getrusage counts reads in blocks of this size
 SLOWEST = 3
 _SHORT_NS = 1_000_000  # a batch that the training process makes faster is nobody's trouble; asking
-# the kernel about it would take a third of what a step of the profiler may cost
+# the kernel about it would take a third of what a step of the profiler may cost. Workers ask after
+# longer chunks even from afar: 4 microseconds for the two looks (two Xeon cores, by hand)
 _IO, _SCHEDULE = "/proc/thread-self/io", "/proc/thread-self/schedstat"
 
 
@@ -35,7 +36,7 @@ class Stopwatch:
         self._worker = worker
         self._is_close = False
         self._kernel: _Kernel | None = None
-        self._asks_kernel = True
+        self._asks_kernel, self._was_short = True, False
         self._row, self._step = NO_ROW, ""
         self._began_ns = self._at_ns = self._step_began_ns = self._cpu_ns = 0
         self._slowest: list[tuple[int, int]] = []
@@ -55,11 +56,15 @@ class Stopwatch:
         if closely is not self._is_close:
             self._be_close(closely=closely)
         self._usage = _usage()
+        is_worker = self._worker is not None
+        # A worker that is watched always asks, the training process that is not never does.
+        is_long_enough = not self._was_short and (closely or is_worker)
+        self._asks_kernel = is_long_enough or (closely and is_worker)
+        if self._asks_kernel:
+            self._kernel = self._kernel or _Kernel()
+            self._kernel.begin(closely=closely)
         if closely:
             self._reset()
-            if self._asks_kernel:
-                self._kernel = self._kernel or _Kernel()
-                self._kernel.begin()
             self._stages.begin()
             if self._lines is not None:
                 self._lines.begin()
@@ -117,11 +122,11 @@ class Stopwatch:
             first_row,
             after.major_faults - before.major_faults,
         )
-        if not self._is_close:
-            return ChunkTimes(*times)
+        self._was_short = ended_ns - self._began_ns < _SHORT_NS
         spent, steps_ns = self._spent_by_kernel(times[6]), self._steps_ns
+        if not self._is_close:
+            return ChunkTimes(*times, core_wait_ns=spent[1])
         lines, looks = ((), 0) if self._lines is None else self._lines.take()
-        self._asks_kernel = self._worker is not None or ended_ns - self._began_ns >= _SHORT_NS
         return ChunkTimes(
             *times,
             cached_bytes=spent[0],
@@ -144,7 +149,7 @@ class Stopwatch:
     def _spent_by_kernel(self, stored_bytes: int) -> tuple[int | None, int | None]:
         """Bytes out of the page cache, and nanoseconds without a core."""
         if not self._asks_kernel or self._kernel is None:
-            return 0, 0
+            return (0, 0) if self._is_close else (None, None)
         read_bytes, core_wait_ns = self._kernel.end()
         return None if read_bytes is None else max(0, read_bytes - stored_bytes), core_wait_ns
 
@@ -200,8 +205,10 @@ class _Kernel:
     def __init__(self) -> None:
         self._io, self._schedule = _opened(_IO), _opened(_SCHEDULE)
         self._before: tuple[int | None, int | None] = (None, None)
+        self._closely = True
 
-    def begin(self) -> None:
+    def begin(self, *, closely: bool = True) -> None:
+        self._closely = closely
         self._before = self._now()
 
     def end(self) -> tuple[int | None, int | None]:
@@ -213,7 +220,8 @@ class _Kernel:
         return read_bytes, core_wait_ns
 
     def _now(self) -> tuple[int | None, int | None]:
-        return _second_word(self._io), _second_word(self._schedule)
+        read_bytes = _second_word(self._io) if self._closely else None
+        return read_bytes, _second_word(self._schedule)
 
     def __del__(self) -> None:
         for descriptor in (self._io, self._schedule):

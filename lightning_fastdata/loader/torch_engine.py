@@ -152,6 +152,10 @@ class TorchEngine:
         else:
             self._asked.appendleft(mended)
 
+    def resize(self, num_workers: int, depth: int) -> bool:
+        """Say no: torch's workers stay as many as they were started."""
+        return False
+
     def stop(self) -> None:
         """Stop the workers; new ones make what was asked for, when it is waited for."""
         self._batches = None

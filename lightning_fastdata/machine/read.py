@@ -3,15 +3,19 @@
 import contextlib
 import glob
 import os
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
+from lightning_fastdata.machine.numa import ONLINE_NODES, NearCores, numa_paths, worker_cores
 from lightning_fastdata.machine.readings import Readings, limit_paths, machine_from
 from lightning_fastdata.machine.value import Machine
 
 _PROC_PATHS = ("/proc/self/cgroup", "/proc/self/mountinfo", "/proc/meminfo", "/proc/cpuinfo")
+_GPU_PATHS = "/proc/driver/nvidia/gpus/*/information"
+_BOOT_PATH = "/proc/sys/kernel/random/boot_id"
 
 
 def read_machine(environ: Mapping[str, str], local_world_size: int | None = None) -> Machine:
@@ -33,13 +37,58 @@ def read_machine(environ: Mapping[str, str], local_world_size: int | None = None
     return machine_from(collect_readings(environ), local_world_size)
 
 
+def read_near_cores(
+    environ: Mapping[str, str], machine: Machine, device: int | str | None = None
+) -> NearCores:
+    """Find the cores near this rank's GPU, where the machine has more than one memory node.
+
+    Args:
+        environ: The environment, usually ``os.environ``.
+        machine: What this rank may use.
+        device: The number by which CUDA knows the rank's GPU, or its PCI address or uuid;
+            ``None`` goes by the local rank.
+
+    Returns:
+        The cores for its workers, or ``None`` where they may as well run anywhere; with the reason.
+    """
+    if sys.platform != "linux":
+        return NearCores(cores=None, reason=f"memory nodes are not read on {sys.platform}")
+    texts: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    _read_into((ONLINE_NODES, *glob.glob(_GPU_PATHS)), texts, unreadable)
+    _read_into(numa_paths(texts), texts, unreadable)
+    try:
+        affinity = os.sched_getaffinity(0)
+    except OSError as error:
+        return NearCores(cores=None, reason=f"the affinity could not be read ({error})")
+    return worker_cores(
+        texts,
+        environ,
+        affinity=affinity,
+        share_cores=machine.cores,
+        local_world_size=machine.local_world_size,
+        device=device,
+    )
+
+
+def read_host_id() -> str:
+    """Tell this machine, or container, from any other: by its name and by when it started.
+
+    The name alone may be that of every machine (``localhost``). Ranks in two containers on one
+    machine differ, as do their limits.
+    """
+    texts: dict[str, str] = {}
+    _read_into((_BOOT_PATH,), texts, {})
+    return f"{socket.gethostname()}/{texts.get(_BOOT_PATH, 'boot not known').strip()}"
+
+
 def collect_readings(environ: Mapping[str, str]) -> Readings:
     """Read everything that says what this process may use, on any platform."""
     texts: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     _read_into(_PROC_PATHS, texts, unreadable)
     _read_into(limit_paths(texts), texts, unreadable)
-    _read_into(glob.glob("/proc/driver/nvidia/gpus/*/information"), texts, unreadable)
+    _read_into(glob.glob(_GPU_PATHS), texts, unreadable)
     return Readings(
         platform=sys.platform,
         environ=environ,
@@ -55,9 +104,7 @@ def collect_readings(environ: Mapping[str, str]) -> Readings:
     )
 
 
-def _read_into(
-    paths: tuple[str, ...] | list[str], texts: dict[str, str], unreadable: dict[str, str]
-) -> None:
+def _read_into(paths: Sequence[str], texts: dict[str, str], unreadable: dict[str, str]) -> None:
     for path in paths:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:

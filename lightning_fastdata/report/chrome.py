@@ -23,6 +23,7 @@ from lightning_fastdata.trace import (
     RunRecord,
     StepTimes,
 )
+from lightning_fastdata.trace.changes import PlanChange
 
 Event: TypeAlias = dict[str, Any]
 _TRAINING, _FIRST_LOADER = 1, 2  # process numbers; a loader's workers are shown as one process
@@ -107,6 +108,8 @@ def _loader_events(
             yield _chunk_event(batch, chunk, pid, loader.paths)
         yield from _arrow(batch, computing_ns, pid, first_id + place)
     yield from _ready_counts(batches, pid)
+    for change in loader.changes:
+        yield _change_event(change, pid)
 
 
 def _kept_batches(loader: LoaderRecord) -> list[BatchTimes]:
@@ -196,6 +199,25 @@ def _ready_counts(batches: Iterable[BatchTimes], pid: int) -> Iterator[Event]:
             "tid": 0,
             "args": {"batches": ready},
         }
+
+
+def _change_event(change: PlanChange, pid: int) -> Event:
+    return {
+        "name": f"workers {change.before} -> {change.after}",
+        "cat": "plan",
+        "ph": "i",
+        "s": "p",  # drawn through all lanes of this loader's workers
+        "ts": change.at_ns,
+        "pid": pid,
+        "tid": 0,
+        "args": {
+            "kind": change.kind,
+            "reason": printable(change.reason),
+            "stall_fraction": change.stall_fraction,
+            "predicted_stall_fraction": change.predicted_stall_fraction,
+            "measured_stall_fraction": change.measured_stall_fraction,
+        },
+    }
 
 
 def _names(record: RunRecord) -> Iterator[Event]:

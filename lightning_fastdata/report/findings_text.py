@@ -1,6 +1,5 @@
 """Findings as lines of text: the cause, its share, the evidence, the change, the prediction."""
 
-import textwrap
 from typing import Literal, NamedTuple, TypeAlias
 
 from lightning_fastdata.report.units import duration, percent
@@ -11,11 +10,12 @@ from lightning_fastdata.report.words import (
     told,
     workers_line,
 )
+from lightning_fastdata.report.wrapping import hanging
 from lightning_fastdata.stalls import Finding, FollowedAdvice, StallSummary
 
 _HELD_WITHIN_FRACTION = 0.05  # guess: runs of a minute differ by as much
 FINDINGS_SHOWN, SAMPLES_SHOWN = 3, 3  # guess: what somebody reads below a table
-_WIDTH, _SENTENCE = 100, 1000
+_SENTENCE = 1000
 LineKind: TypeAlias = Literal["title", "evidence", "advice", "note"]
 
 
@@ -103,14 +103,4 @@ def _slow_samples(summary: StallSummary) -> list[FindingLine]:
 
 
 def _wrapped(kind: LineKind, start: str, text: str) -> list[FindingLine]:
-    return [
-        FindingLine(kind, line.replace("\N{NO-BREAK SPACE}%", " %"))
-        for line in textwrap.wrap(
-            text.replace(" %", "\N{NO-BREAK SPACE}%"),  # a figure stays with its unit
-            _WIDTH,
-            initial_indent=start,
-            subsequent_indent=" " * max(2, len(start)),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
+    return [FindingLine(kind, line) for line in hanging(start, text, max(2, len(start)))]

@@ -22,14 +22,15 @@ _LEVELS: dict[StallLevel, str] = {
     "waits": f"Waits: from {percent(_FROM.waits_fraction)} on",
     "starves": f"Starves: from {percent(_FROM.starves_fraction)} on",
 }
+_LINES = ("worker_lines", "host_lines", "slow_samples")
 _SECTIONS = (
-    ("Workers", ("worker_lines", "host_lines", "slow_samples", "workers", "stages")),
+    ("Workers", ("worker_changes", *_LINES, "workers", "stages")),
     ("Epochs and processes", ("epochs", "ranks")),
     ("Samples left out or replaced", ("bad_samples",)),
     ("The run and its machine", ("loaders", "settings", "machine")),
 )
 """Headings with the tables below them."""
-_WIDE = ("worker_lines", "host_lines", "slow_samples", "bad_samples")
+_WIDE = ("worker_changes", *_LINES, "bad_samples")
 _SAMPLES_NAMED = 20  # guess: what somebody looks at; the JSON has all
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from lightning_fastdata.report.changes_text import CHANGE_COLUMNS, change_cells
 from lightning_fastdata.report.units import NOT_MEASURED, duration, percent, size
 from lightning_fastdata.report.words import PARTS, place, printable
 from lightning_fastdata.stalls import LineShare, RankFigures, StallSummary, WorkerFigures
@@ -36,6 +37,7 @@ def tables_of(summary: StallSummary) -> dict[str, Grid]:
     """Return every table that has rows, by its key."""
     makers = (
         _workers,
+        _worker_changes,
         _stages,
         _worker_lines,
         _host_lines,
@@ -74,6 +76,22 @@ def _worker_rows(workers: WorkerFigures) -> tuple[tuple[str, str], ...]:
         ("waiting for a free slot", percent(workers.slot_wait_fraction)),
     ]
     return tuple(row for row in rows if row[1] != NOT_MEASURED)
+
+
+def _worker_changes(summary: StallSummary) -> Grid:
+    changes = summary.worker_changes[-_ROWS_SHOWN:]
+    several = any(change.loader for change in changes)
+    return Grid(
+        key="worker_changes",
+        title="How the number of workers changed",
+        columns=(*(["loader"] if several else []), *CHANGE_COLUMNS),
+        rows=tuple(
+            (*([printable(change.loader, 60)] if several else []), *change_cells(change))
+            for change in changes
+        ),
+        words=(0, 2, 3) if several else (1, 2),
+        note=_newest(len(changes), len(summary.worker_changes)),
+    )
 
 
 def _stages(summary: StallSummary) -> Grid:

@@ -12,7 +12,7 @@ _NOT_YET = "Nothing has been decided yet: no loader has been made."
 def plans_table(plans: Mapping[str, LoaderPlan]) -> ReportTable:
     """List each choice of each loader with its value and its reason."""
     rows = [
-        (name, field, str(getattr(plan, field)), reason)
+        (name, field, _value(getattr(plan, field, "")), reason)
         for name, plan in plans.items()
         for field, reason in plan.reasons.items()
     ]
@@ -23,6 +23,19 @@ def plans_table(plans: Mapping[str, LoaderPlan]) -> ReportTable:
         words=(0, 1, 2, 3),
         lines=() if rows else (_NOT_YET,),
     )
+
+
+def _value(value: Any) -> str:
+    """Write a value; cores as their ranges: ``0-31, 64-95``."""
+    if not isinstance(value, tuple):
+        return str(value)
+    ranges: list[list[int]] = []
+    for number in sorted(value):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1] = [ranges[-1][0], number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, each)) for each in ranges)
 
 
 def plan_as_arguments(plan: LoaderPlan) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lightning_fastdata.stalls.summary import (
     summarise,
 )
 from lightning_fastdata.stalls.thresholds import FindingThresholds
+from lightning_fastdata.stalls.worker_changes import WorkerChange
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -39,6 +40,7 @@ __all__ = [
     "StallSummary",
     "StallThresholds",
     "TimelineBucket",
+    "WorkerChange",
     "WorkerFigures",
     "conclude",
     "diagnose",

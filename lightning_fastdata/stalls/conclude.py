@@ -16,6 +16,7 @@ from lightning_fastdata.stalls.work_figures import (
     worker_figures,
     worker_lines,
 )
+from lightning_fastdata.stalls.worker_changes import worker_changes
 from lightning_fastdata.trace import LoaderRecord, RunRecord
 
 
@@ -47,6 +48,7 @@ def conclude(
         host_lines=host_lines(record),
         slow_samples=slow_samples(record.loaders, limits.slow_times),
         epochs=_epochs(record),
+        worker_changes=worker_changes(record),
         ranks=rank_figures(record.ranks, straggling(record.ranks, limits.straggle_margin_fraction)),
         run=RunFacts(
             loaders=tuple(each.setup for each in record.loaders),

@@ -16,6 +16,7 @@ from lightning_fastdata.stalls.figures import (
 )
 from lightning_fastdata.stalls.finding import Finding, FollowedAdvice
 from lightning_fastdata.stalls.notebook import summary_html
+from lightning_fastdata.stalls.worker_changes import WorkerChange
 from lightning_fastdata.trace import (
     WARMUP_STEPS,
     Clock,
@@ -106,6 +107,9 @@ class StallSummary:
     """Advice of the earlier run in the same folder that this run followed."""
     epochs: tuple[EpochFigures, ...] = ()
     """The newest epochs one by one. A first one that is slow alone: the data was cold."""
+    worker_changes: tuple[WorkerChange, ...] = ()
+    """How the number of workers changed while training ran, the oldest first (the newest 256 of
+    each loader). Many: something disturbs the run."""
     ranks: tuple[RankFigures, ...] = ()
     """Each process of a run of several; empty for one."""
     run: RunFacts | None = None

@@ -15,6 +15,7 @@ from lightning_fastdata.tuning.replay import BatchCost, Span
 MOST_BATCHES = 1024  # of the newest: a replay of so many takes about 10 ms
 MOST_CHUNKS = 4096
 FEWEST_BATCHES = 4  # guess: fewer are all edge
+FEWEST_SINCE_CHANGE = FEWEST_BATCHES + 32  # guess: fewer say less than a mixture with those before
 QUICK_GAP = 0.25
 """The quantile of the times between two batches that the host needs by itself on a CUDA device: the
 longer ones hold it up until the device has done earlier work. Guess."""
@@ -172,7 +173,7 @@ def _newest(loader: LoaderRecord, passes_left_out: int) -> list[list[BatchTimes]
     passes = passes_of(loader.work.recent)
     if loader.work.totals.batches == len(loader.work.recent):
         passes = passes[passes_left_out:]
-    batches = [batch for each in passes for batch in each]
+    batches = _since_last_change(loader, [batch for each in passes for batch in each])
     taken = chunks = 0
     for batch in reversed(batches[-MOST_BATCHES:]):
         chunks += len(batch.chunks)
@@ -180,6 +181,15 @@ def _newest(loader: LoaderRecord, passes_left_out: int) -> list[list[BatchTimes]
             break
         taken += 1
     return passes_of(_with_inline_work(loader, batch) for batch in batches[len(batches) - taken :])
+
+
+def _since_last_change(loader: LoaderRecord, batches: list[BatchTimes]) -> list[BatchTimes]:
+    """Leave out what was asked of another number of workers, where enough is left."""
+    if not loader.changes:
+        return batches
+    since_ns = loader.changes[-1].at_ns
+    newer = [batch for batch in batches if batch.asked_ns > since_ns]
+    return newer if len(newer) >= FEWEST_SINCE_CHANGE else batches
 
 
 def _with_inline_work(loader: LoaderRecord, batch: BatchTimes) -> BatchTimes:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from lightning_fastdata.trace.changes import PlanChange
 from lightning_fastdata.trace.record import Part
 from lightning_fastdata.trace.stall_trace import StallTrace
 from lightning_fastdata.trace.work import Line, WorkTrace
@@ -58,6 +59,8 @@ class LoaderRecord:
     work: WorkTrace
     paths: dict[str, str] = field(default_factory=dict)
     """``repr`` of a slow sample's index to its file, where the dataset knows it."""
+    changes: tuple[PlanChange, ...] = ()
+    """How its number of workers changed, the oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ class Deliver:
         draws: bool = True,
         measured: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self._device, self._move = device, move
+        self.device, self._move = device, move
         self._transform, self._draws = transform, draws
         self._measured = measured
 
@@ -45,13 +45,13 @@ class Deliver:
             The transformed batch on the device; the caller owns it.
         """
         with self._measured():
-            if self._device.type != "cpu":
+            if self.device.type != "cpu":
                 data = self._move(data)
             if self._transform is None:
                 return data
             if not self._draws:
                 return self._transform(data)
-            with _seeded(self._device, batch_seed):
+            with _seeded(self.device, batch_seed):
                 return self._transform(data)
 
 

@@ -1,105 +1,33 @@
 """The rule: from wishes and facts to a plan, with a reason for each choice. It measures nothing."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
-from lightning_fastdata.tuning.fit import Draft, Room, fit
-from lightning_fastdata.tuning.forecast import usual_prefetch
+from lightning_fastdata.machine import worker_budget
+from lightning_fastdata.plan import Candidate, EngineName, LoaderPlan
+from lightning_fastdata.tuning.fit import Draft, Room, fit, most_that_fit
+from lightning_fastdata.tuning.forecast import Demand, Supply, forecast, usual_prefetch
 from lightning_fastdata.tuning.probe import ProbeFacts
 from lightning_fastdata.tuning.remembered import Remembered
+from lightning_fastdata.tuning.replay import Steps
+from lightning_fastdata.tuning.supply import expected_wall_ns, supply_of
+from lightning_fastdata.tuning.weigh import most_workers, weigh
+from lightning_fastdata.tuning.wishes import Situation, Wishes
+
+__all__ = ["HANDOVER_BYTES_PER_S", "HANDOVER_NS", "Situation", "Wishes", "choose_plan"]
 
 HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
 HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
-RING_HANDOVER_NS = 200_000  # CPU time of taking any batch (64 / 319,299 s; bench_feed, two cores)
-HEADROOM = 1.25  # workers beyond the mean need, for batches that take longer; guess until replayed
 LEAST_TIMEOUT_S, TIMEOUT_SAMPLES = 60.0, 100  # guess: no sample takes a hundred times the usual
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What the user fixed; ``"auto"`` and ``None`` leave the choice open."""
-
-    engine: EngineName | Literal["auto"] = "auto"
-    num_workers: int | Literal["auto"] = "auto"
-    prefetch_factor: int | None = None
-    pin_memory: bool = False
-    persistent_workers: bool | Literal["auto"] = "auto"
-    start_method: StartMethod | None = None
-    sample_timeout_s: float | Literal["auto"] | None = "auto"
-
-    def __post_init__(self) -> None:
-        workers, engine = self.num_workers, self.engine
-        self._check_timeout()
-        if engine not in ("auto", "inline", "ring", "torch"):
-            raise SettingsError(
-                f'engine={engine!r}, wanted "auto", "inline", "ring" or "torch". Leave it out for '
-                '"auto".'
-            )
-        if workers != "auto" and (not isinstance(workers, int) or workers < 0):
-            raise SettingsError(
-                f'num_workers={workers!r}, wanted 0 or more, or "auto". 0 loads in the training '
-                'process; "auto" measures.'
-            )
-        if engine == "inline" and workers not in ("auto", 0):
-            raise SettingsError(
-                f'engine="inline" with num_workers={workers}, wanted 0 workers: inline makes '
-                'batches in the training process. Leave num_workers out, or pass engine="ring".'
-            )
-        if engine in ("ring", "torch") and workers == 0:
-            raise SettingsError(
-                f'engine="{engine}" with num_workers=0, wanted 1 worker or more. Leave engine out '
-                "to load in the training process."
-            )
-        if self.prefetch_factor is not None and (self.prefetch_factor < 1 or workers == 0):
-            raise SettingsError(
-                f"prefetch_factor={self.prefetch_factor} with num_workers={workers}, wanted 1 or "
-                "more batches a worker and a worker to prefetch them. Leave prefetch_factor out."
-            )
-
-    def _check_timeout(self) -> None:
-        timeout_s = self.sample_timeout_s
-        if timeout_s is None or timeout_s == "auto":
-            return
-        is_number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
-        if not is_number or not 0 < timeout_s < math.inf:
-            raise SettingsError(
-                f"sample_timeout_s={timeout_s!r}, wanted seconds above 0, None for no limit, or "
-                '"auto". Leave it out for "auto".'
-            )
-        if self.num_workers == 0 or self.engine in ("inline", "torch"):
-            raise SettingsError(
-                f"sample_timeout_s={timeout_s!r} with num_workers={self.num_workers} and "
-                f'engine="{self.engine}", wanted workers of the ring, which alone are watched. '
-                "Leave sample_timeout_s out, or the others."
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Situation:
-    """Where the loader runs and what it is for."""
-
-    cores: float
-    """Cores this rank may use."""
-    cores_reason: str = "this process may use them"
-    memory_available_bytes: int | None = None
-    shm_free_bytes: int | None = None
-    files_free: int | None = None
-    """Files that this process may still open."""
-    batch_size: int = 1
-    is_gather: bool = False
-    """Whether batches are rows picked out of tensors in memory."""
-    is_stream: bool = False
-    """Whether the dataset is an ``IterableDataset``."""
-    step_time_s: float | None = None
-    """Time of one training step without waiting, where it is known."""
-    max_stall_fraction: float = 0.02
-    ring_problem: str | None = None
-    """Why the ring cannot serve here; ``None`` where it can."""
-    remembered: Remembered | None = None
-    """What an earlier run came to, for the same dataset on the same kind of machine."""
+STAYS_IN_MEMORY = 0.5  # of what is free, for files that were read; the rest is other people's
+EARLIER = {
+    "run": "an earlier run on this kind of machine came to it",
+    "tune": "tune came to it on this kind of machine",
+    "checkpoint": "the run that is resumed came to it",
+    "loader": "the loader before this one came to it",
+}
 
 
 def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) -> LoaderPlan:
@@ -122,17 +50,13 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
             "that serves here."
         )
     draft = Draft(num_workers=0)
-    _choose_workers(draft, wishes, situation, facts)
     engine = _worker_engine(wishes, situation)
+    supply = None if facts is None else _supply(facts, situation, engine)
+    candidates = _choose_workers(draft, wishes, situation, facts, supply)
     usual = usual_prefetch(engine, draft.num_workers)
     draft.prefetch_factor = wishes.prefetch_factor or usual
+    room = _room(situation, facts)
     if draft.num_workers:
-        room = Room(
-            memory_bytes=situation.memory_available_bytes,
-            shm_bytes=situation.shm_free_bytes,
-            files=situation.files_free,
-            batch_bytes=None if facts is None else facts.batch_bytes,
-        )
         fit(draft, engine, room, prefetch_is_fixed=wishes.prefetch_factor is not None)
     has_workers = draft.num_workers > 0
     if has_workers:
@@ -159,8 +83,11 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         persistent_workers=has_workers and wishes.persistent_workers is not False,
         start_method=wishes.start_method if has_workers else None,
         **_timeout(draft, wishes, situation, facts, is_watched=has_workers and engine == "ring"),
+        predicted_stall_fraction=_predicted(draft, situation, supply, engine),
+        max_workers=_budget(draft, wishes, situation, facts, room),
         shortage=draft.shortage,
         reasons=draft.reasons,
+        candidates=candidates,
     )
 
 
@@ -195,29 +122,146 @@ def _timeout(
 
 
 def _choose_workers(
-    draft: Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts | None
-) -> None:
-    spare = max(1, math.floor(situation.cores) - 1)
+    draft: Draft,
+    wishes: Wishes,
+    situation: Situation,
+    facts: ProbeFacts | None,
+    supply: Supply | None,
+) -> tuple[Candidate, ...]:
+    """Write the number and why into the draft; say what was weighed for it."""
+    candidates: tuple[Candidate, ...] = ()
+    may_choose = wishes.engine == "auto"
     if wishes.num_workers != "auto":
         draft.num_workers, why = wishes.num_workers, "fixed by the user"
     elif wishes.engine == "inline":
         why = 'engine="inline" was asked for'
-    elif situation.cores < 2 and wishes.engine == "auto":
+    elif situation.cores < 2 and may_choose:
         why = f"{situation.cores:g} core for this process: none to spare for a worker"
-    elif situation.is_gather and wishes.engine == "auto":
+    elif situation.is_gather and may_choose:
         why = "rows of tensors in memory are picked by one copy, which handing over would repeat"
     elif situation.is_stream:
         draft.num_workers, why = 1, "an IterableDataset gives its data once only to one worker"
-    elif facts is None:
-        draft.num_workers = spare
+    elif situation.remembered is not None:
+        draft.num_workers, why = _as_before(situation.remembered, _most(situation, facts))
+    elif facts is None or supply is None:
+        draft.num_workers = max(1, math.floor(situation.cores) - 1)
         cores = f"{situation.cores:g} ({situation.cores_reason})"
         why = f"one a spare core of {cores}; no sample was measured"
     else:
-        draft.num_workers, why = _workers_for(facts, wishes, situation, spare)
-        if wishes.engine != "auto" and not draft.num_workers:
-            draft.num_workers, why = 1, f'engine="{wishes.engine}" was asked for, though {why}'
+        draft.num_workers, why, candidates = _weighed(wishes, situation, facts, supply)
+    if wishes.engine in ("ring", "torch") and not draft.num_workers:
+        draft.num_workers, why = 1, f'engine="{wishes.engine}" was asked for, though {why}'
     draft.reasons["num_workers"] = why
     draft.reasons["engine"] = f"no workers: {why}"
+    return candidates
+
+
+def _as_before(remembered: Remembered, most: int) -> tuple[int, str]:
+    measured = remembered.stall_fraction
+    stall = "" if measured is None else f", stall {measured:.1%}"
+    why = f"{EARLIER[remembered.source]} ({remembered.saved_on}{stall})"
+    if remembered.source in ("run", "tune"):
+        why += "; lightning-fastdata tune --forget starts anew"
+    if remembered.num_workers > most:
+        return most, f"{why}; of {remembered.num_workers} workers {most} are within the budget"
+    return remembered.num_workers, why
+
+
+def _weighed(
+    wishes: Wishes, situation: Situation, facts: ProbeFacts, supply: Supply
+) -> tuple[int, str, tuple[Candidate, ...]]:
+    """The number of workers by replay, why, and what else was replayed."""
+    engine = _worker_engine(wishes, situation)
+    work_ns = expected_wall_ns(facts, _stays_in_memory(facts, situation))
+    batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(work_ns)} to make"
+    if work_ns < facts.batch_wall_ns:
+        batch += f" once its files are in memory ({_ms(facts.batch_wall_ns)} before)"
+    elif facts.is_cold:
+        batch += " while its files come from storage"
+    handover_ns = supply.next_ns
+    if work_ns <= handover_ns and wishes.engine == "auto":
+        return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}", ()
+    step_ns = None if not situation.step_time_s else round(situation.step_time_s * 1e9)
+    weighed = weigh(
+        supply,
+        engine=engine,
+        cores=situation.cores,
+        most=_most(situation, facts),
+        step_ns=step_ns,
+        host_cores=situation.host_cores,
+        max_stall_fraction=situation.max_stall_fraction,
+    )
+    step = "" if step_ns is None else f", a step takes {_ms(step_ns)}"
+    return weighed.num_workers, f"{batch}{step}: {weighed.finding}", weighed.candidates
+
+
+def _predicted(
+    draft: Draft, situation: Situation, supply: Supply | None, engine: EngineName
+) -> float | None:
+    """What training is expected to wait with what came of it all."""
+    if supply is None or not situation.step_time_s:
+        return None
+    steps = Steps(host_ns=[max(1, round(situation.step_time_s * 1e9))])
+    return forecast(
+        supply,
+        Demand(steps=steps, host_cores=situation.host_cores),
+        engine=engine,
+        num_workers=draft.num_workers,
+        cores=situation.cores,
+        prefetch_batches=draft.num_workers * draft.prefetch_factor,
+    ).stall_fraction
+
+
+def _budget(
+    draft: Draft, wishes: Wishes, situation: Situation, facts: ProbeFacts | None, room: Room
+) -> int | None:
+    """The most workers that training may come to; ``None`` where their number is not its to say."""
+    is_open = wishes.num_workers == "auto" and wishes.engine in ("auto", "ring")
+    if not is_open or situation.ring_problem is not None or situation.cores < 2:
+        return None
+    if situation.is_gather or situation.is_stream:
+        return None
+    most = _most(situation, facts)
+    each = wishes.prefetch_factor or draft.prefetch_factor
+    fits = max(draft.num_workers, min(most, most_that_fit("ring", room) // each))
+    budget, why = worker_budget(situation.cores, situation.cores_reason)
+    tighter = "" if fits == budget else f"; {fits} where samples compute, or memory is short"
+    draft.reasons["max_workers"] = f"{why.rstrip('.')}{tighter}"
+    return fits or None
+
+
+def _most(situation: Situation, facts: ProbeFacts | None) -> int:
+    return most_workers(situation.cores, 0.0 if facts is None else 1.0 - facts.blocked_fraction)
+
+
+def _supply(facts: ProbeFacts, situation: Situation, engine: EngineName) -> Supply:
+    supply = supply_of(
+        facts, situation.batch_size, facts.is_cut, _stays_in_memory(facts, situation)
+    )
+    if engine == "ring":
+        return supply
+    handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
+    return replace(supply, next_ns=round(handover_ns))
+
+
+def _stays_in_memory(facts: ProbeFacts, situation: Situation) -> bool | None:
+    """Whether all of the dataset's files may stay in memory once they were read."""
+    free_bytes = situation.memory_available_bytes
+    if not facts.read_bytes or facts.length is None or free_bytes is None:
+        return None
+    all_bytes = facts.read_bytes / situation.batch_size * facts.length
+    return all_bytes <= STAYS_IN_MEMORY * free_bytes
+
+
+def _room(situation: Situation, facts: ProbeFacts | None) -> Room:
+    remembered = situation.remembered
+    known = None if remembered is None else remembered.batch_bytes
+    return Room(
+        memory_bytes=situation.memory_available_bytes,
+        shm_bytes=situation.shm_free_bytes,
+        files=situation.files_free,
+        batch_bytes=known if facts is None else facts.batch_bytes,
+    )
 
 
 def _worker_engine(wishes: Wishes, situation: Situation) -> EngineName:
@@ -230,32 +274,6 @@ def _why_engine(engine: EngineName, wishes: Wishes, situation: Situation) -> str
     if engine == "torch":
         return f"torch's own workers, because {situation.ring_problem}"
     return "workers write batches into shared memory, where nothing has to copy them again"
-
-
-def _workers_for(
-    facts: ProbeFacts, wishes: Wishes, situation: Situation, spare: int
-) -> tuple[int, str]:
-    handover_ns: float = RING_HANDOVER_NS
-    if _worker_engine(wishes, situation) == "torch":
-        handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
-    batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(facts.batch_wall_ns)} to make"
-    if facts.batch_wall_ns <= handover_ns:
-        return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}"
-    if situation.step_time_s:
-        step_ns = situation.step_time_s * 1e9
-        if facts.batch_wall_ns <= situation.max_stall_fraction * step_ns:
-            return (
-                0,
-                f"{batch}, under {situation.max_stall_fraction:.0%} of a step of {_ms(step_ns)}",
-            )
-        needed = math.ceil(HEADROOM * facts.batch_wall_ns / step_ns)
-        why = f"{batch}, a step takes {_ms(step_ns)}, so {needed} keep up"
-    else:
-        needed = math.ceil(facts.batch_wall_ns / handover_ns)
-        why = f"{batch}; the step's time is not known yet"
-    if needed > spare:
-        return spare, f"{why}; {spare} can be spared of {situation.cores:g} cores"
-    return needed, why
 
 
 def _ms(time_ns: float) -> str:

@@ -8,6 +8,7 @@ from lightning_fastdata.plan import EngineName
 MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
 FILES_FRACTION = 0.25  # of the files that may still be opened, for the same reason
 TENSORS_A_BATCH = 4  # guess: torch's workers send each tensor of a batch as an open file
+NO_LIMIT = 1 << 30
 IN_USE = 2  # batches in the loop's hands while others are in flight
 
 
@@ -61,6 +62,11 @@ def fit(draft: Draft, engine: EngineName, room: Room, *, prefetch_is_fixed: bool
     draft.shortage = f"{tight.why}: instead of {before} there are {instead}. To have all: " + (
         f"{tight.remedy}."
     )
+
+
+def most_that_fit(engine: EngineName, room: Room) -> int:
+    """Batches that may be in flight, 0 or more; a large number where nothing limits them."""
+    return max(0, min((limit.fits for limit in _limits(engine, room, 0)), default=NO_LIMIT))
 
 
 def _limits(engine: EngineName, room: Room, wanted: int) -> Iterator[_Limit]:

@@ -1,8 +1,9 @@
 """What training would wait for with another number of workers: replay, with the cores shared."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 
 from lightning_fastdata.plan import EngineName
 from lightning_fastdata.tuning.replay import (
@@ -20,6 +21,11 @@ from lightning_fastdata.tuning.replay import (
 RING_IN_FLIGHT = 8  # batches; bench_feed: for 2 workers 1.06 times as fast as 4
 IN_HAND = 2  # batches in the loop's hands while others are in flight
 CLOSE_ENOUGH = 0.02  # of a step: what more workers gain below it is not worth them (guess)
+THROUGHPUT_LOST = 0.05  # of the most batches a second, for fewer workers (guess)
+FULL_TABLE = 16  # numbers of workers that are all looked at; with more of them, some are (guess)
+MOST_PIECES = 6_000  # chunks that are replayed, where as few settle: about 15 ms
+LEAST_BATCHES = 48  # that are replayed in any case (guess)
+ROUNDS = 3  # through all batches in flight, until queues that filled at the start are drained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +46,8 @@ class Supply:
     """From a batch's end in a worker to where it can be taken."""
     batch_bytes: int | None = None
     """Of one batch; ``None`` is not known."""
+    handover_cpu_ns: int = 0
+    """On a core, of the training process and the nursery, for one batch that workers made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,14 +102,19 @@ def forecast(
     """
     in_flight = num_workers * usual_prefetch(engine, num_workers)
     in_flight = in_flight if prefetch_batches is None else prefetch_batches
+    pieces = _pieces(supply, engine, num_workers)
+    costs = _enough(supply.costs, pieces, in_flight)
+    work_ns = sum(cost.time_ns for cost in costs) / len(costs) + pieces * supply.handing_ns
     stretch = service_factor(
         num_workers=num_workers,
         cpu_fraction=supply.cpu_fraction,
         cores=cores,
-        busy_elsewhere=demand.host_cores,
-        needed=_needed(supply, demand),
+        busy_elsewhere=_busy_elsewhere(supply, demand, work_ns, num_workers, cores),
+        needed=work_ns / max(1.0, _step_ns(demand)),
     )
-    costs = [scaled(cost, stretch) for cost in supply.costs] if stretch > 1.0 else supply.costs
+    if stretch > 1.0:
+        costs = [scaled(cost, stretch) for cost in costs]
+        supply = replace(supply, handing_ns=round(supply.handing_ns * stretch))
     dispatch = _dispatch(supply, engine, num_workers, in_flight)
     played = replay(costs, demand.steps, dispatch, transit_ns=supply.transit_ns)
     settled = min(in_flight, len(costs) // 2)
@@ -119,7 +132,9 @@ def fewest_that_do(
 ) -> int:
     """Find the fewest workers that keep the stall at or under a limit.
 
-    Where none does, the fewest that come close to the best that can be had.
+    Where none does, the fewest that come close to the best that can be had. Of many numbers only
+    some are looked at, as if the stall fell with every worker up to some number, and rose from
+    there on.
 
     Args:
         stall_of: Gives the share of a step (0 to 1) that training waits with so many workers.
@@ -127,11 +142,27 @@ def fewest_that_do(
         max_stall_fraction: The limit, 0 to 1.
         least: The smallest number to look at.
     """
-    stalls = {num_workers: stall_of(num_workers) for num_workers in range(least, most + 1)}
-    limit = max(max_stall_fraction, min(stalls.values()) + CLOSE_ENOUGH)
-    if min(stalls.values()) <= max_stall_fraction:
-        limit = max_stall_fraction
-    return next(num_workers for num_workers, stall in stalls.items() if stall <= limit)
+    known: dict[int, float] = {}
+
+    def stall(num_workers: int) -> float:
+        if num_workers not in known:
+            known[num_workers] = stall_of(num_workers)
+        return known[num_workers]
+
+    if most - least <= FULL_TABLE:
+        best = min(range(least, most + 1), key=stall)
+        limit = _limit(stall(best), max_stall_fraction)
+        return next(number for number in range(least, best + 1) if stall(number) <= limit)
+    best = _best(stall, least, most, max_stall_fraction)
+    limit = _limit(stall(best), max_stall_fraction)
+    too_few = least - 1
+    while best - too_few > 1:
+        middle = (best + too_few) // 2
+        if stall(middle) <= limit:
+            best = middle
+        else:
+            too_few = middle
+    return best
 
 
 def stalls_by_workers(
@@ -142,14 +173,69 @@ def stalls_by_workers(
     return lambda num_workers: forecast_for(num_workers=num_workers).stall_fraction
 
 
-def _needed(supply: Supply, demand: Demand) -> float:
-    """Workers' worth of work that training asks for."""
-    work_ns = sum(cost.time_ns for cost in supply.costs) / len(supply.costs)
+def _limit(best: float, max_stall_fraction: float) -> float:
+    """What is close enough to the best: no jump where the best comes to the limit."""
+    above = max(0.0, best - max_stall_fraction)
+    close = min(CLOSE_ENOUGH, THROUGHPUT_LOST * (1.0 - best), above)
+    return max(max_stall_fraction, best + close)
+
+
+def _best(stall: Callable[[int], float], least: int, most: int, enough: float) -> int:
+    """A number that is enough, with few above it looked at; else the one with the least stall."""
+    tried, stride = [least], 1
+    while stall(tried[-1]) > enough and tried[-1] < most:
+        tried.append(min(most, tried[-1] + stride))
+        stride *= 2
+    if stall(tried[-1]) <= enough:
+        return tried[-1]
+    place = min(range(len(tried)), key=lambda each: (stall(tried[each]), each))
+    low, high = tried[max(0, place - 1)], tried[min(len(tried) - 1, place + 1)]
+    while high - low > 2:
+        left, right = low + (high - low) // 3, high - (high - low) // 3
+        if stall(left) <= stall(right):
+            high = right
+        else:
+            low = left
+    return min(range(low, high + 1), key=stall)
+
+
+def _busy_elsewhere(
+    supply: Supply, demand: Demand, work_ns: float, num_workers: int, cores: float
+) -> float:
+    """Cores' worth that is no worker's: the training process, and handing batches over."""
+    if not num_workers:
+        return demand.host_cores
+    at_once = min(float(num_workers), cores / max(supply.cpu_fraction, 1e-9))
+    batch_ns = max(_step_ns(demand), work_ns / at_once, float(supply.handover_cpu_ns), 1.0)
+    return demand.host_cores + supply.handover_cpu_ns / batch_ns
+
+
+def _step_ns(demand: Demand) -> float:
     steps = demand.steps
     step_ns = sum(steps.host_ns) / len(steps.host_ns)
     if steps.device_ns is not None:
         step_ns = max(step_ns, sum(steps.device_ns) / len(steps.device_ns))
-    return work_ns / max(1.0, step_ns)
+    return step_ns
+
+
+def _pieces(supply: Supply, engine: EngineName, num_workers: int) -> int:
+    """Into how many chunks a batch is cut; small batches into fewer than that."""
+    rows = supply.costs[0].rows if supply.is_cut and engine == "ring" else 1
+    return max(1, min(rows, num_workers)) if num_workers else 0
+
+
+def _enough(costs: Sequence[BatchCost], pieces: int, in_flight: int) -> Sequence[BatchCost]:
+    """So many batches that the steady state shows, and not many more than that takes.
+
+    Where a worker makes whole batches, none is there for a batch's time and then one a worker, so
+    that many workers take many batches to settle.
+    """
+    if not pieces:
+        return costs
+    settles = -(-ROUNDS * in_flight // pieces)
+    if settles > len(costs):
+        return list(islice(cycle(costs), settles))
+    return costs[: max(LEAST_BATCHES, settles, MOST_PIECES // pieces)]
 
 
 def _dispatch(supply: Supply, engine: EngineName, num_workers: int, in_flight: int) -> Dispatch:

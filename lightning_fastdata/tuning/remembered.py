@@ -1,7 +1,9 @@
-"""A decision that was kept, as one value."""
+"""A decision that was kept, as one value, and the same as plain values."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 from lightning_fastdata.plan import EngineName
 
@@ -18,7 +20,41 @@ class Remembered:
     step_time_s: float | None
     """A step without its stall; ``None`` is not known."""
     batch_bytes: int | None
-    source: Literal["run", "tune"]
-    """Whether a training run came to it, or ``tune``."""
+    source: Literal["run", "tune", "checkpoint", "loader"]
+    """Whether a training run came to it, ``tune``, the run whose checkpoint is resumed, or the
+    loader before this one in the same run."""
     saved_on: str
     """The day, by ISO 8601."""
+
+
+def as_plain(remembered: Remembered) -> dict[str, Any]:
+    """Give a decision as JSON values."""
+    return asdict(remembered)
+
+
+def from_plain(values: Any) -> Remembered | None:
+    """Read a decision back; ``None`` where it is not one that can be used."""
+    names = [field.name for field in fields(Remembered)]
+    if not isinstance(values, Mapping) or not all(name in values for name in names):
+        return None
+    found = {name: values[name] for name in names}
+    counts = (found["num_workers"], found["prefetch_batches"])
+    has_workers = found["engine"] in ("ring", "torch")
+    is_sound = (
+        (has_workers or found["engine"] == "inline")
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(bool(count) == has_workers for count in counts)
+        and _is_measure(found["stall_fraction"], most=1.0)
+        and _is_measure(found["step_time_s"])
+        and _is_measure(found["batch_bytes"])
+        and found["source"] in ("run", "tune", "checkpoint", "loader")
+        and isinstance(found["saved_on"], str)
+    )
+    return Remembered(**found) if is_sound else None
+
+
+def _is_measure(value: Any, most: float = math.inf) -> bool:
+    """Whether it is a finite number from 0 on, or absent."""
+    if value is None:
+        return True
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most

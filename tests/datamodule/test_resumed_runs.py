@@ -302,7 +302,7 @@ class TestTheCheckpoint:
 
         assert early["FastDataModule"] == late["FastDataModule"] == {}
         assert plans[0]["plans"] == plans[1]["plans"]
-        assert plans[0].keys() == {"plans", "step_time_s"}
+        assert plans[0].keys() == {"plans", "step_time_s", "decisions"}
         positions = [
             each["loops"]["fit_loop"]["state_dict"]["combined_loader"] for each in (early, late)
         ]

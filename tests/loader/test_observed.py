@@ -223,7 +223,7 @@ def test_a_stopwatch_that_looks_from_afar_starts_no_thread() -> None:
     times = stopwatch.stop(samples=3)
 
     assert threading.enumerate() == before
-    assert (times.samples, times.slowest, times.core_wait_ns) == (3, (), None)
+    assert (times.samples, times.slowest, times.cached_bytes) == (3, (), None)
 
 
 def test_a_stopwatch_keeps_the_three_slowest_samples_of_a_chunk() -> None:

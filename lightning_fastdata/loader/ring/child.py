@@ -12,9 +12,9 @@ from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.ring.board import Board
 from lightning_fastdata.loader.ring.last_words import LastWords
 from lightning_fastdata.loader.ring.messages import Chunk, Failure
-from lightning_fastdata.loader.ring.process import fork_into
+from lightning_fastdata.loader.ring.process import fork_into, stay_on
 from lightning_fastdata.loader.ring.settings import RingSettings
-from lightning_fastdata.loader.ring.wire import pair
+from lightning_fastdata.loader.ring.wire import Channel, pair
 from lightning_fastdata.loader.ring.worker import work
 
 # Guess: a killed process that lives longer waits inside the kernel; one that was stuck, probably.
@@ -56,12 +56,14 @@ class Child:
         self._words = LastWords()
         self.channel, end = pair()
         board, words = self.board, self._words
+
+        def run(own: Channel) -> None:
+            if settings.worker_cores is not None:
+                stay_on(settings.worker_cores, number)
+            work(own, recipe, settings, number, board, words)
+
         try:
-            self.pid = fork_into(
-                lambda own: work(own, recipe, settings, number, board, words),
-                end,
-                dies_with_parent=True,
-            )
+            self.pid = fork_into(run, end, dies_with_parent=True)
         except OSError:
             end.close()
             self._words.close()

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from lightning_fastdata.loader.make import Recipe
@@ -82,8 +83,10 @@ class Crew:
     def resize(self, num_workers: int) -> None:
         """Have so many workers from now on; those that are too many finish what they have."""
         self.num_workers = num_workers
+        self._settings = replace(self._settings, num_workers=num_workers)  # what new ones are told
         staying = [child for child in self.children if not child.retiring]
-        for child in staying[num_workers:]:
+        # The highest numbers go, which users' functions take for places among num_workers.
+        for child in sorted(staying, key=lambda child: child.number)[num_workers:]:
             child.retiring = True
         self._missing = max(0, num_workers - len(staying))
 

@@ -75,6 +75,29 @@ def become_helper() -> None:
     gc.freeze()  # the collector would write to every inherited object, and so copy its page
 
 
+def stay_on(cores: tuple[int, ...], number: int) -> None:
+    """Run on these cores only, with every thread that is started from now on.
+
+    For a worker, before it has threads and before it writes to a slot: the kernel takes new pages
+    from the memory near the core. Where the system refuses, it runs where it did, and the first
+    worker says so for all.
+
+    Args:
+        cores: The kernel's numbers of the cores.
+        number: The worker's.
+    """
+    try:
+        os.sched_setaffinity(0, cores)
+    except (OSError, OverflowError, ValueError) as error:
+        if number == 0:
+            # Not by logging: what handlers do in a forked process is not known.
+            sys.stderr.write(
+                f"workers run on any core: found that they may not be kept on the cores {cores} "
+                f"({error}), wanted those near the GPU. Nothing has to be done; batches may travel "
+                "further.\n"
+            )
+
+
 def _do_nothing(number: int, frame: object) -> None:
     pass
 

@@ -168,9 +168,13 @@ class Ring:
         """Pickle keys of samples for the workers."""
         return self._nursery.pickled(keys)
 
-    def resize(self, num_workers: int) -> None:
-        """Have this many workers from now on; chunks under way are finished."""
+    def resize(self, num_workers: int, in_flight: int) -> None:
+        """Have this many workers and batches from now on; chunks under way are finished."""
+        if self._nursery.is_of_a_parent:
+            self.close()  # its workers are the parent's
         self._nursery.resize(num_workers)
+        self._working_slots = in_flight + IN_USE
+        self._pool.resize(self._working_slots)
 
     def close(self) -> None:
         """End all processes, and forget what was asked for. May be called twice."""

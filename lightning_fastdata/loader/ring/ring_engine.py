@@ -108,9 +108,21 @@ class RingEngine:
             arrived_ns=batch.arrived_ns,
         )
 
-    def resize(self, num_workers: int) -> None:
-        """Have this many workers from now on, without a pause and without changing a batch."""
-        self._ring.resize(num_workers)
+    def resize(self, num_workers: int, depth: int | None = None) -> bool:
+        """Have this many workers from now on, without a pause and without changing a batch.
+
+        Args:
+            num_workers: How many; those that leave finish what they have been given.
+            depth: Batches in flight from now on; ``None`` leaves them as they are.
+
+        Returns:
+            Whether it can: a ring has one worker or more.
+        """
+        if num_workers < 1:
+            return False
+        self._depth = self._depth if depth is None else depth
+        self._ring.resize(num_workers, self._depth)
+        return True
 
     def stop(self) -> None:
         """Stop the workers; new ones make what was asked for, when it is waited for."""

@@ -26,5 +26,8 @@ class RingSettings:
     """Whether the limit grows with the longest sample seen, and is long until there is one."""
     finds_all_bad: bool = False
     """Whether the samples after a bad one are made too, to find all bad ones at one go."""
+    worker_cores: tuple[int, ...] | None = None
+    """The cores that workers run on, those near the accelerator; ``None`` is wherever the training
+    process may run."""
     may_restart: bool = False
     """Whether, if nothing moves at the first batch, a fresh interpreter may be the remedy."""

@@ -50,6 +50,7 @@ class SlotPool:
         self._returned: deque[Returned] = deque()
         self._pending: deque[Returned] = deque()
         self._slots: set[Slot] = set()
+        self._too_many = 0
         self.batch_bytes = 0
         """The largest batch so far: what a further slot is expected to take."""
 
@@ -73,6 +74,16 @@ class SlotPool:
         self.charge(slot, self.batch_bytes)
         return slot
 
+    def resize(self, working_slots: int) -> None:
+        """Count on so many slots from now on; those that are too many go as they come free."""
+        fewer = self._working_slots - working_slots
+        self._working_slots = working_slots
+        too_many = min(self._too_many + fewer, len(self._slots) - working_slots)
+        self._too_many = max(0, too_many)
+        while self._free and self._too_many:
+            self._too_many -= 1
+            self._drop(self._free.pop(0))  # the one that lay longest
+
     def can_take(self) -> bool:
         """Whether ``take`` would lend one."""
         self._reclaim()
@@ -93,7 +104,10 @@ class SlotPool:
         """Take back a slot that nobody reads."""
         if slot not in self._slots:
             return
-        if len(self._slots) > SLACK * self._working_slots:  # its reader kept batches, once
+        if self._too_many:
+            self._too_many -= 1
+            self._drop(slot)
+        elif len(self._slots) > SLACK * self._working_slots:  # its reader kept batches, once
             self._drop(slot)
         else:
             self._free.append(slot)

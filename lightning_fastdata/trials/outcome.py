@@ -1,0 +1,123 @@
+"""From what a search found to a plan: the candidates with their figures, and the reasons."""
+
+import warnings
+from dataclasses import replace
+from statistics import mean
+
+from lightning_fastdata.errors import ShortageWarning
+from lightning_fastdata.plan import Candidate, LoaderPlan
+from lightning_fastdata.trials.search import TOLERATED_SHORTFALL, Findings
+from lightning_fastdata.trials.subject import plan_with
+
+
+def plan_of(findings: Findings) -> LoaderPlan:
+    """Make the plan that a search came to, ready to be given to a loader."""
+    number = findings.chosen
+    plan = plan_with(findings.subject, number, findings.facts)
+    if plan.shortage is not None:
+        warnings.warn(plan.shortage, ShortageWarning, stacklevel=2)
+    candidates = tuple(
+        _candidate(findings, each)
+        for each in sorted({*findings.forecasts, *findings.measured_stalls()})
+    )
+    chosen = next((each for each in candidates if each.num_workers == number), None)
+    reasons = dict(plan.reasons) | _reasons(findings, candidates)
+    return replace(
+        plan,
+        predicted_stall_fraction=None if chosen is None else chosen.predicted_stall_fraction,
+        max_workers=None,
+        candidates=candidates,
+        reasons=reasons,
+    )
+
+
+def _candidate(findings: Findings, number: int) -> Candidate:
+    """One number: as it was foreseen before its trial, and as it was measured."""
+    plan = plan_with(findings.subject, number, findings.facts)
+    foreseen = findings.foreseen.get(number)
+    stalls = findings.measured_stalls().get(number)
+    has_step = findings.step is not None
+    return Candidate(
+        engine=plan.engine,
+        num_workers=number,
+        prefetch_batches=plan.prefetch_batches,
+        predicted_stall_fraction=(
+            foreseen.stall_fraction if foreseen is not None and has_step else None
+        ),
+        predicted_batches_per_s=None if foreseen is None else foreseen.batches_per_s,
+        measured_stall_fraction=mean(stalls) if stalls and has_step else None,
+        measured_batches_per_s=findings.measured_rates().get(number),
+        memory_bytes=None if foreseen is None else foreseen.memory_bytes,
+    )
+
+
+def _reasons(findings: Findings, candidates: tuple[Candidate, ...]) -> dict[str, str]:
+    reasons = dict(findings.subject.notes)
+    reasons["num_workers"] = _why_number(findings, candidates)
+    if findings.step is None:
+        reasons["step_time"] = (
+            "not known, so these are the fewest workers within "
+            f"{TOLERATED_SHORTFALL:.0%} of the most batches a second; pass step_time_s or model"
+        )
+    else:
+        step = findings.step
+        reasons["step_time"] = f"{step.step_ns / 1e6:.3g} ms, {step.source}"
+        if step.host_cores:
+            reasons["step_time"] += f"; it keeps {step.host_cores:.2g} cores busy"
+    reasons["probe"] = _what_a_batch_costs(findings)
+    tried = len(findings.trials)
+    took = f"{tried} in {findings.spent_ns / 1e9:.1f} s"
+    reasons["trials"] = took if findings.is_settled else f"{took}; more would have taken longer"
+    return reasons
+
+
+def _why_number(findings: Findings, candidates: tuple[Candidate, ...]) -> str:
+    by_number = {each.num_workers: each for each in candidates}
+    chosen = by_number.get(findings.chosen)
+    if chosen is None:
+        return "nothing could be measured"
+    fewer = by_number.get(findings.chosen - 1)
+    unit = _rate if findings.step is None else _stall
+    text = f"{findings.chosen}: {unit(chosen)}"
+    if fewer is not None:
+        text += f"; {fewer.num_workers}: {unit(fewer)}"
+    if findings.step is None:
+        return text
+    limit = findings.max_stall_fraction
+    stall = chosen.measured_stall_fraction
+    if (stall if stall is not None else chosen.predicted_stall_fraction or 0.0) > limit:
+        return f"{text}; more do not come to {limit:.1%} on {findings.cores:g} cores"
+    return f"{text}; the limit is {limit:.1%}"
+
+
+def _stall(candidate: Candidate) -> str:
+    figures = []
+    if candidate.measured_stall_fraction is not None:
+        figures.append(f"{candidate.measured_stall_fraction:.1%} stall measured")
+    if candidate.predicted_stall_fraction is not None:
+        figures.append(f"{candidate.predicted_stall_fraction:.1%} predicted")
+    return ", ".join(figures) or "not measured"
+
+
+def _rate(candidate: Candidate) -> str:
+    figures = []
+    if candidate.measured_batches_per_s is not None:
+        figures.append(f"{candidate.measured_batches_per_s:.3g} batches/s measured")
+    if candidate.predicted_batches_per_s is not None:
+        figures.append(f"{candidate.predicted_batches_per_s:.3g} predicted")
+    return ", ".join(figures) or "not measured"
+
+
+def _what_a_batch_costs(findings: Findings) -> str:
+    facts = findings.facts
+    if facts is None:
+        return "no sample was measured by itself; the first trial told what a batch costs"
+    text = (
+        f"a batch of {findings.subject.samples_a_batch} takes {facts.batch_wall_ns / 1e6:.3g} ms, "
+        f"{1.0 - facts.blocked_fraction:.0%} of it on a core, and is {facts.batch_bytes / 1e6:.3g}"
+        " MB"
+    )
+    if facts.warm_batch_wall_ns is not None:
+        warm = f"{facts.warm_batch_wall_ns / 1e6:.3g} ms"
+        text += f"; cold files: from memory {warm}" if facts.is_cold else "; files were in memory"
+    return text

@@ -1,0 +1,275 @@
+"""Trying numbers of workers until it is settled which one to take, or the time is up."""
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from statistics import mean
+
+from lightning_fastdata.loader.make import is_gather, is_rows
+from lightning_fastdata.loader.measure import key_of
+from lightning_fastdata.loader.probing import probe
+from lightning_fastdata.loader.serves import ring_problem
+from lightning_fastdata.machine import most_workers_on, read_machine
+from lightning_fastdata.plan import EngineName
+from lightning_fastdata.trials.policy import (
+    best_number,
+    interleaved,
+    next_number,
+    numbers_to_weigh,
+    shortfalls,
+)
+from lightning_fastdata.trials.step import StandInStep
+from lightning_fastdata.trials.subject import Subject, loader_of, plan_with, untouched
+from lightning_fastdata.trials.trial import Trial, run_trial
+from lightning_fastdata.tuning.fingerprint import PlanKey
+from lightning_fastdata.tuning.forecast import Demand, Forecast, Supply, forecast
+from lightning_fastdata.tuning.probe import ProbeFacts
+from lightning_fastdata.tuning.replay import Steps
+from lightning_fastdata.tuning.supply import DRAWN_BATCHES, supply_of, supply_of_batches
+
+MOST_WORKERS = 256  # guess: more than any rank's storage answers at a time
+TOLERATED_SHORTFALL = 0.05  # of batches a second, where no step time says what is needed
+FITS_FRACTION = 0.5  # of free memory that files may fill and still be there in the next epoch
+ROUNDS = 2  # of an exhaustive search: what two differ by is noise
+IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTime:
+    """What training does between two batches."""
+
+    step_ns: int
+    """Without its wait for data, 1 or more."""
+    host_cores: float = 0.0
+    """Cores' worth that the training process computes meanwhile."""
+    is_on_cuda: bool = False
+    """Whether batches go to a CUDA device."""
+    source: str = "given"
+    """Where it comes from, for people."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Findings:
+    """All that a search came to know."""
+
+    subject: Subject
+    key: PlanKey
+    """What the choice is remembered by, taken before a sample was read: a dataset may count reads.
+    """
+    step: StepTime | None
+    """``None``: the most batches a second are looked for."""
+    max_stall_fraction: float
+    cores: float
+    facts: ProbeFacts | None
+    """``None``: no sample could be measured by itself."""
+    forecasts: dict[int, Forecast] = field(default_factory=dict)
+    """By the number of workers, from what the last trial showed."""
+    foreseen: dict[int, Forecast] = field(default_factory=dict)
+    """The same before any trial of that number."""
+    trials: list[Trial] = field(default_factory=list)
+    """In the order in which they were made."""
+    chosen: int = 0
+    """Workers to take."""
+    is_settled: bool = False
+    """Whether the choice needed no more trials; else the time was up."""
+    spent_ns: int = 0
+    """Of the whole search."""
+
+    def measured_stalls(self) -> dict[int, list[float]]:
+        """The stall of each trial (0 to 1), by the number of workers."""
+        return self._by_number(lambda trial: trial.stall_fraction)
+
+    def measured_rates(self) -> dict[int, float]:
+        """Batches a second of each number that was tried, by their mean."""
+        rates = self._by_number(lambda trial: trial.batches_per_s)
+        return {number: mean(each) for number, each in rates.items()}
+
+    def _by_number(self, figure: Callable[[Trial], float]) -> dict[int, list[float]]:
+        found: defaultdict[int, list[float]] = defaultdict(list)
+        for trial in self.trials:
+            found[trial.num_workers].append(figure(trial))
+        return dict(found)
+
+
+class Search:
+    """Finds the fewest workers that keep training fed, by trials on the real dataset.
+
+    Args:
+        subject: What is loaded.
+        step: What training does; ``None``: the most batches a second are looked for.
+        max_stall_fraction: The limit, 0 to 1.
+        on_trial: Called after each trial, with it and the findings so far.
+        run: Makes a trial.
+        clock_ns: Tells nanoseconds.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        step: StepTime | None,
+        *,
+        max_stall_fraction: float,
+        on_trial: Callable[[Trial, Findings], object] = lambda trial, findings: None,
+        run: Callable[..., Trial | None] = run_trial,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._subject, self._on_trial = subject, on_trial
+        self._run, self._clock_ns = run, clock_ns
+        self._began_ns = clock_ns()
+        machine = read_machine(os.environ)
+        key = key_of(subject.recipe, subject.samples_a_batch, machine)
+        self._memory_bytes = machine.memory_available_bytes
+        measurable = subject.recipe.batched and not is_gather(subject.recipe)
+        facts = None
+        if measurable:
+            facts = probe(
+                untouched(subject).recipe,
+                subject.samples_a_batch,
+                bad_samples_end_it=subject.on_bad_sample == "raise",
+            )
+        self.findings = Findings(
+            subject=subject,
+            key=key,
+            step=step,
+            max_stall_fraction=max_stall_fraction,
+            cores=machine.cores,
+            facts=facts,
+        )
+        self._most = self._most_workers()
+
+    def settle(self, budget_s: float) -> Findings:
+        """Try those numbers that matter, for about so many seconds at most."""
+        deadline_ns = self._began_ns + round(budget_s * 1e9)
+        with self._stand_in() as step:
+            number = self._first_number()
+            while number is not None:
+                longest_ns = max((each.whole_ns for each in self.findings.trials), default=0)
+                if longest_ns and deadline_ns - self._clock_ns() < IN_TIME * longest_ns:
+                    break
+                if not self._try(number, step, deadline_ns):
+                    break
+                number = self._next_number()
+            self.findings.is_settled = number is None
+        return self._concluded()
+
+    def exhaust(self) -> Findings:
+        """Try every number, twice each, however long that takes."""
+        numbers = interleaved(self._most)
+        never_ns = 2**63
+        with self._stand_in() as step:
+            for turn in range(ROUNDS):
+                for number in numbers if turn % 2 == 0 else reversed(numbers):
+                    self._try(number, step, never_ns)
+        self.findings.is_settled = True
+        return self._concluded()
+
+    def _stand_in(self) -> StandInStep:
+        step = self.findings.step
+        return StandInStep(0) if step is None else StandInStep(step.step_ns, step.host_cores)
+
+    def _most_workers(self) -> int:
+        """Twice the cores, as far as there is memory for them."""
+        most = min(MOST_WORKERS, most_workers_on(self.findings.cores))
+        return plan_with(self._subject, most, self.findings.facts).num_workers
+
+    def _first_number(self) -> int | None:
+        facts, subject = self.findings.facts, self._subject
+        if facts is None:  # the first trial tells what a batch costs
+            return 0 if is_gather(subject.recipe) else min(1, self._most)
+        fits = self._fits_in_memory(facts)
+        self._foresee(supply_of(facts, subject.samples_a_batch, self._is_cut(), fits))
+        return self._next_number()
+
+    def _next_number(self) -> int | None:
+        predicted, measured, limit = self._figures()
+        return next_number(predicted, measured, limit)
+
+    def _try(self, number: int, step: StandInStep, deadline_ns: int) -> bool:
+        """Whether a trial of so many workers told anything."""
+        findings = self.findings
+        plan = plan_with(self._subject, number, findings.facts)
+        loader = loader_of(self._subject, plan, len(findings.trials))
+        trial = self._run(loader, step, deadline_ns=deadline_ns)
+        if trial is None:
+            return False
+        findings.trials.append(trial)
+        if any(batch.chunks for batch in trial.times):
+            self._foresee(_supply_of(trial, is_cut=self._is_cut()))
+        self._on_trial(trial, findings)
+        return True
+
+    def _foresee(self, supply: Supply) -> None:
+        findings = self.findings
+        step = findings.step
+        demand = Demand(
+            steps=Steps(host_ns=[0 if step is None else step.step_ns]),
+            host_cores=0.0 if step is None else step.host_cores,
+        )
+        tried = {trial.num_workers for trial in findings.trials}
+
+        def foresee(numbers: Iterable[int]) -> None:
+            for number in numbers:
+                if number not in findings.forecasts:
+                    findings.forecasts[number] = forecast(
+                        supply,
+                        demand,
+                        engine=self._engine(),
+                        num_workers=number,
+                        cores=findings.cores,
+                    )
+
+        findings.forecasts = {}
+        foresee({*numbers_to_weigh(self._most), *tried})
+        predicted, measured, limit = self._figures()
+        foresee(numbers_to_weigh(self._most, around=best_number(predicted, {}, limit)))
+        if measured:
+            foresee(numbers_to_weigh(self._most, around=best_number(predicted, measured, limit)))
+        for number, each in findings.forecasts.items():
+            if number not in tried or number not in findings.foreseen:
+                findings.foreseen[number] = each
+
+    def _figures(self) -> tuple[dict[int, float], dict[int, list[float]], float]:
+        """What is predicted and measured, as stalls, and the limit of them."""
+        findings = self.findings
+        if findings.step is not None:
+            stalls = {n: each.stall_fraction for n, each in findings.forecasts.items()}
+            return stalls, findings.measured_stalls(), findings.max_stall_fraction
+        known = {n: each.batches_per_s or 0.0 for n, each in findings.forecasts.items()}
+        measured = findings.measured_rates()
+        best = max([*{**known, **measured}.values()], default=0.0)
+        tried = shortfalls(measured, best)
+        return (
+            shortfalls(known, best),
+            {number: [short] for number, short in tried.items()},
+            TOLERATED_SHORTFALL,
+        )
+
+    def _concluded(self) -> Findings:
+        findings = self.findings
+        predicted, measured, limit = self._figures()
+        findings.chosen = best_number(predicted or {0: 0.0}, measured, limit)
+        findings.spent_ns = self._clock_ns() - self._began_ns
+        return findings
+
+    def _engine(self) -> EngineName:
+        is_torch = self._subject.engine == "torch" or ring_problem() is not None
+        return "torch" if is_torch else "ring"
+
+    def _is_cut(self) -> bool:
+        return self._engine() == "ring" and is_rows(self._subject.recipe)
+
+    def _fits_in_memory(self, facts: ProbeFacts) -> bool | None:
+        if not facts.read_bytes or self._memory_bytes is None:
+            return None
+        batches = len(self._subject.dataset) / self._subject.samples_a_batch
+        return math.ceil(batches) * facts.read_bytes < FITS_FRACTION * self._memory_bytes
+
+
+def _supply_of(trial: Trial, *, is_cut: bool) -> Supply:
+    """What the batches of a trial cost, over and over until they are enough to be replayed."""
+    newest = trial.times[-DRAWN_BATCHES:]
+    supply = supply_of_batches(newest, num_workers=trial.num_workers, is_cut=is_cut)
+    return replace(supply, costs=supply.costs * math.ceil(DRAWN_BATCHES / len(supply.costs)))

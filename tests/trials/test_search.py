@@ -1,0 +1,153 @@
+"""The search: it tries what matters, keeps to its time, and tells what it found."""
+
+from typing import Any
+
+import pytest
+from trial_sets import MS, FakeClock, Numbers, runs_by_table
+
+from lightning_fastdata.machine import read_machine
+from lightning_fastdata.trials import Findings, Search, StepTime, Subject, Trial, plan_of
+from lightning_fastdata.trials.policy import interleaved
+
+STEP = StepTime(step_ns=10 * MS)
+MOST = max(1, round(2 * read_machine({}).cores))
+
+
+def search(stalls: list[float], step: StepTime | None = STEP, **settings: Any) -> Search:
+    """A search whose trials measure what a table says; it is continued to the most workers."""
+    clock = FakeClock()
+    table = stalls + [stalls[-1]] * (MOST + 1)
+    made_up = {name: settings.pop(name) for name in ("trial_ns", "batch_ns") if name in settings}
+    # Samples that sleep: what is predicted then does not depend on how busy this machine is.
+    subject = Subject(name="Numbers", dataset=Numbers(640, 0.001), batch_size=4)
+    return Search(
+        settings.pop("subject", subject),
+        step,
+        max_stall_fraction=0.02,
+        run=runs_by_table(table, clock, **made_up),
+        clock_ns=clock,
+        **settings,
+    )
+
+
+def test_the_number_that_is_taken_was_tried_and_keeps_the_limit() -> None:
+    findings = search([0.6, 0.01, 0.0]).settle(100.0)
+
+    assert findings.is_settled
+    assert findings.chosen == 1
+    assert findings.measured_stalls()[1] == pytest.approx([0.01], abs=1e-6)
+
+
+def test_no_workers_are_taken_where_none_are_needed() -> None:
+    cheap = Subject(name="Numbers", dataset=Numbers(640), batch_size=4)
+
+    findings = search([0.01, 0.0], subject=cheap, batch_ns=MS // 10).settle(100.0)
+
+    assert findings.chosen == 0
+
+
+def test_one_trial_is_made_where_there_is_time_for_one() -> None:
+    findings = search([0.6, 0.3, 0.0]).settle(1.0)
+
+    assert len(findings.trials) == 1
+    assert not findings.is_settled
+
+
+def test_no_trial_is_begun_that_would_end_too_late() -> None:
+    findings = search([0.6, 0.3, 0.0], trial_ns=2000 * MS).settle(3.0)
+
+    assert len(findings.trials) == 1
+
+
+def test_each_trial_is_told_of_when_it_is_made() -> None:
+    seen: list[int] = []
+
+    def note(trial: Trial, findings: Findings) -> None:
+        assert findings.trials[-1] is trial
+        seen.append(trial.num_workers)
+
+    findings = search([0.6, 0.01, 0.0], on_trial=note).settle(100.0)
+
+    assert seen == [trial.num_workers for trial in findings.trials]
+
+
+def test_an_exhaustive_search_tries_every_number_twice_there_and_back() -> None:
+    findings = search([0.5, 0.01, 0.0]).exhaust()
+
+    tried = [trial.num_workers for trial in findings.trials]
+    assert tried == interleaved(MOST) + interleaved(MOST)[::-1]
+    assert findings.chosen == 1
+    assert findings.is_settled
+
+
+def test_without_a_step_time_the_fewest_within_a_twentieth_of_the_best_rate_are_taken() -> None:
+    """A stall of 0.5 stands for half of the batches a second that none would give."""
+    findings = search([0.5, 0.04, 0.0], step=None).exhaust()
+
+    assert findings.chosen == 1
+
+
+def test_a_dataset_that_cannot_be_measured_is_tried_all_the_same() -> None:
+    subject = Subject(
+        name="Numbers",
+        dataset=Numbers(64),
+        batch_size=None,
+        shuffle=False,
+        sampler=list(range(64)),
+    )
+
+    findings = search([0.6, 0.01, 0.0], subject=subject).settle(100.0)
+
+    assert findings.facts is None
+    assert findings.chosen == 1
+
+
+def test_a_plan_says_what_was_predicted_before_the_trial_and_what_was_measured() -> None:
+    findings = search([0.6, 0.01, 0.0]).exhaust()
+    first = dict(findings.foreseen)
+
+    plan = plan_of(findings)
+
+    assert [each.num_workers for each in plan.candidates] == list(range(MOST + 1))
+    for each in plan.candidates:
+        assert each.predicted_stall_fraction == first[each.num_workers].stall_fraction
+        assert each.measured_stall_fraction is not None
+        assert each.memory_bytes is not None
+    assert plan.candidates[0].engine == "inline"
+    assert plan.num_workers == 1
+    assert plan.max_workers is None
+    assert plan.predicted_stall_fraction == plan.candidates[1].predicted_stall_fraction
+
+
+def test_what_was_predicted_of_a_number_is_not_mended_by_its_own_trial() -> None:
+    findings = search([0.5, 0.5, 0.5], batch_ns=400 * MS).settle(1.0)
+
+    number = findings.trials[0].num_workers
+    assert findings.forecasts[number].stall_fraction > 0.5
+    assert findings.foreseen[number].stall_fraction < 0.1
+
+
+def test_a_plan_gives_its_reasons_with_figures() -> None:
+    plan = plan_of(search([0.6, 0.01, 0.0]).exhaust())
+
+    assert plan.reasons["num_workers"].startswith("1: 1.0% stall measured")
+    assert "0: 60.0% stall measured" in plan.reasons["num_workers"]
+    assert plan.reasons["step_time"] == "10 ms, given"
+    assert plan.reasons["probe"].startswith("a batch of 4 takes")
+    assert plan.reasons["trials"].startswith(f"{2 * (MOST + 1)} in ")
+
+
+def test_a_plan_says_that_the_limit_cannot_be_kept() -> None:
+    plan = plan_of(search([0.9, 0.5, 0.5]).exhaust())
+
+    assert plan.num_workers == 1
+    assert "more do not come to 2.0%" in plan.reasons["num_workers"]
+
+
+def test_without_a_step_time_a_plan_predicts_no_stall() -> None:
+    plan = plan_of(search([0.5, 0.04, 0.0], step=None).exhaust())
+
+    assert plan.predicted_stall_fraction is None
+    assert all(each.measured_stall_fraction is None for each in plan.candidates)
+    assert all(each.measured_batches_per_s for each in plan.candidates)
+    assert plan.reasons["step_time"].startswith("not known")
