@@ -59,6 +59,8 @@ class LoaderPlan:
     max_workers: int | None = None
     """The most workers that there may be once training shows how many it needs; ``None``: the
     number stays as it is."""
+    cores: float | None = None
+    """Cores that workers and training process of this rank share; ``None`` is not known."""
     worker_cores: tuple[int, ...] | None = None
     """The cores that workers run on, those near the accelerator; ``None``: wherever the training
     process may run."""

@@ -17,6 +17,8 @@ from lightning_fastdata.loader.check import check_batches
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.trials import Findings, Search, StepTime, Trial, plan_of
 
+MOST_S = 1_000_000  # guess: no step or search takes days; nanoseconds add up to 64 bits somewhere
+
 
 def tune(
     source: Any,
@@ -46,7 +48,9 @@ def tune(
         model: A ``LightningModule`` to measure a step of instead: some 50 steps or 3 seconds of a
             copy, on one real batch, on the accelerator that Lightning chooses, with the trainer's
             default precision. With neither, the most batches a second are looked for.
-        budget_s: Seconds after which no other number is tried; a trial takes 1 to 3 of them.
+        budget_s: Seconds after which no other number is tried; a trial takes 1 to 3 of them, or
+            five batches where these are slow. One that would not end in time is not made: then the
+            prediction alone chooses.
         max_stall_fraction: Share of a step (0 to 1) that may be spent waiting.
         exhaustive: Whether every number from 0 to twice the cores is tried, two times each and
             whatever the budget: half a minute on 2 cores, five minutes on 32.
@@ -121,9 +125,10 @@ def _check(
             " the model is there to measure the step's time. Leave one out."
         )
     for name, value in (("budget_s", budget_s), ("step_time_s", step_time_s)):
-        if value is not None and not (_is_number(value) and 0 < value < float("inf")):
+        if value is not None and not (_is_number(value) and 0 < value < MOST_S):
             raise SettingsError(
-                f"{name}={value!r}, wanted seconds above 0. Pass for example 10, or leave it out."
+                f"{name}={value!r}, wanted seconds above 0 and below {MOST_S:,}. Pass for example "
+                "10, or leave it out."
             )
     if not (_is_number(max_stall_fraction) and 0 <= max_stall_fraction <= 1):
         raise SettingsError(

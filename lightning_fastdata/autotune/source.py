@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -20,6 +21,7 @@ from lightning_fastdata.order import EpochOrder
 from lightning_fastdata.trials import Subject
 
 USUAL_BATCH_SIZE = 32  # FastDataModule's own
+MOST_NAMED = 8  # places of loaders in an error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +52,14 @@ def source_of(given: Any, batch_size: int | None) -> Source:
         parts, name = _training_parts(module), type(built).__name__
     else:
         parts, name = built, type(built).__name__
-    found = list(_each("", parts))
+    found = list(islice(_each("", parts), MOST_NAMED + 1))  # a list may hold millions of samples
     if len(found) != 1:
-        places = ", ".join(place or type(one).__name__ for place, one in found) or "none"
+        places = ", ".join(place or type(one).__name__ for place, one in found[:MOST_NAMED])
+        count = len(found) if len(found) <= MOST_NAMED else f"more than {MOST_NAMED}"
         raise SettingsError(
-            f"{name} has {len(found)} training loaders ({places}), wanted one: each has a number "
-            "of workers of its own. Pass them to tune() one by one."
+            f"{name} has {count} training loaders ({places or 'none'}), wanted one: each has a "
+            "number of workers of its own. Pass them to tune() one by one; samples in a list go "
+            "into a DataLoader."
         )
     subject = _subject_of(found[0][1], name)
     subject = _with_settings(subject, module)
@@ -128,6 +132,12 @@ def _subject_of(one: Any, name: str) -> Subject:
                 "class of its own may load in its own way. Pass its dataset."
             )
         return replace(_of_parts(parts, name), pin_memory=one.pin_memory)
+    if isinstance(one, (list, tuple)) and not isinstance(one, Dataset):
+        raise DatasetError(
+            f"found a {type(one).__name__} of {len(one)} samples, wanted a dataset or a "
+            "DataLoader: of a list it is not clear what it holds. Pass for example "
+            "DataLoader(samples, batch_size=32)."
+        )
     if isinstance(one, (str, bytes)) or not hasattr(one, "__getitem__"):
         _refuse_streams(one)
         raise DatasetError(

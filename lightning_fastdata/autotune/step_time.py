@@ -24,6 +24,7 @@ from lightning_fastdata.trials.subject import loader_of, plan_with
 MOST_STEPS, LONGEST_S = 50, 3.0  # guess: steps repeat themselves
 FEWEST_STEPS = 4  # guess: however slow they are
 WARM_UP_STEPS = 4  # guess: compilers, allocators and autotuning are done by then
+SAID_STEPS = 10_000  # guess: of an epoch, for who asks; more than are made
 _CHATTY = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 
 
@@ -134,6 +135,10 @@ class _SameBatch:
         self.module: Any = None
         self._marks: list[tuple[int, int]] = []
         """By the wall clock and by this process's CPU time, at each question for a batch."""
+
+    def __len__(self) -> int:
+        # Schedules of learning rates are laid over the epoch's steps; it ends long before.
+        return SAID_STEPS
 
     def __iter__(self) -> Iterator[Any]:
         deliver = None

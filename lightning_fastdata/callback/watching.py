@@ -30,7 +30,7 @@ from lightning_fastdata.trace import (
     RunRecord,
     WorkTrace,
 )
-from lightning_fastdata.trace.changes import PlanChange
+from lightning_fastdata.trace.changes import MOST_CHANGES, PlanChange
 from lightning_fastdata.trace.lines import LineCounts, LineSampler
 
 _VERSIONS = ("python_version", "torch_version", "lightning_version", "lightning_fastdata_version")
@@ -45,6 +45,7 @@ class LoaderWatch:
     """
 
     def __init__(self) -> None:
+        self._since_ns = time.perf_counter_ns()
         self._source: Any = None
         self._covered: Callable[[], Any] | None = None
         self._records: list[LoaderRecord] = []
@@ -98,7 +99,7 @@ class LoaderWatch:
         for place, (record, loader) in enumerate(zip(self._records, self._loaders, strict=True)):
             if isinstance(loader, FastDataLoader):  # it may have other workers by now
                 record.setup = setup_of(loader, record.setup.name)
-                record.changes = self._earlier[place] + _changes_of(loader)
+                record.changes = self._changes_at(place)
             for index, _ in record.work.slowest():
                 path = path_of(getattr(loader, "dataset", None), index)
                 if path is not None:
@@ -127,16 +128,19 @@ class LoaderWatch:
             self._watches.append(watching)
         record = LoaderRecord(setup=setup_of(loader, name), work=work)
         if known:
-            self._earlier[place] += _changes_of(self._loaders[place])
+            self._earlier[place] = self._changes_at(place)
             self._records[place], self._loaders[place] = record, loader
         else:
             self._records.append(record)
             self._loaders.append(loader)
             self._earlier.append(())
 
-
-def _changes_of(loader: Any) -> tuple[PlanChange, ...]:
-    return loader.changes if isinstance(loader, FastDataLoader) else ()
+    def _changes_at(self, place: int) -> tuple[PlanChange, ...]:
+        """The newest of all loaders that were in a place; an earlier fit's are not this one's."""
+        loader = self._loaders[place]
+        own = loader.changes if isinstance(loader, FastDataLoader) else ()
+        both = [*self._earlier[place], *(each for each in own if each.at_ns >= self._since_ns)]
+        return tuple(both[-MOST_CHANGES:])
 
 
 def _observe_no_more(known: "weakref.ref[FastDataLoader]") -> None:

@@ -16,7 +16,8 @@ _BUDGET_S, _MAX_STALL_PERCENT = 10.0, 2.0
 _TUNE = """\
 Find the fewest workers that keep training fed: read some samples, predict what each
 number of workers comes to, and try the best with the real dataset. The choice is
-remembered, so that the next run on this machine starts with it.
+remembered: the next run of one process on this machine, with num_workers left to
+FastDataModule or FastDataLoader, starts with it.
 
 TARGET is a folder of pictures (one folder a class, or train/ and val/ with such
 folders inside), or MODULE:NAME or FILE.py:NAME, where NAME is a dataset, a loader,

@@ -74,6 +74,7 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         timeout=parts.timeout,
         worker_init_fn=with_lightnings_seeds(parts.worker_init_fn),
         multiprocessing_context=parts.multiprocessing_context,
+        **_worker_arguments(module),
         seed=module.seed,
         batch_transform=parts.batch_transform,
         max_stall_fraction=module.max_stall_fraction,
@@ -87,6 +88,17 @@ def _assemble(module: "FastDataModule", name: str, parts: LoaderParts) -> FastDa
         module.planner.watch(name, loader, is_trial=is_trial(trainer))
     _settle_advice(name, measured=module.num_workers == "auto")
     return loader
+
+
+def _worker_arguments(module: "FastDataModule") -> dict[str, Any]:
+    """What the user fixed about workers; the plan has it too, unless there are none yet."""
+    prefetch_factor = module.prefetch_factor
+    return {
+        "engine": module.engine,
+        "prefetch_factor": None if prefetch_factor == "auto" else prefetch_factor,
+        "persistent_workers": module.persistent_workers,
+        "sample_timeout_s": module.sample_timeout_s,
+    }
 
 
 def _settle_advice(name: str, *, measured: bool) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.loader.engine import Engine, HostBatch, Request
 from lightning_fastdata.loader.exposure import Exposure
 from lightning_fastdata.loader.meter import Meter
@@ -44,7 +45,7 @@ class Adaptation:
 
     Args:
         controls: Makes the controller, when the first window has ended, for so many workers.
-        agrees: Makes what ranks agree by, then too.
+        agrees: Makes what ranks agree by, for so many workers.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Adaptation:
         self._agrees: Agrees | None = None
         self._agreed: deque[PlanChange] = deque(maxlen=MOST_CHANGES)
         self._overruled: deque[int] = deque(maxlen=MOST_CHANGES)
-        """When the controller decided what other ranks then did not follow."""
+        """When the controller decided what was not done: other ranks, or the loader, refused."""
         self.newest: Window | None = None
         """The window that ended last; ``None``: none has."""
         self.has_failed = False
-        """Whether the controller raised, after which the number stays as it is."""
+        """Whether a change could not be found or made, after which the number stays as it is."""
         self.rest: Meter | None = None
         """What a pass measured at its end, too short for a window; the next pass goes on with it.
         """
@@ -77,13 +78,31 @@ class Adaptation:
         both = sorted([*made, *self._agreed], key=lambda change: change.at_ns)
         return tuple(both[-MOST_CHANGES:])
 
+    def join(self, num_workers: int) -> None:
+        """Take part in what ranks agree by, once.
+
+        Best at a loader's first pass, to which all ranks come alike: where there are several
+        loaders, their first windows need not end in the same order.
+        """
+        if self._agrees is None:
+            self._agrees = self._new_agrees(num_workers)
+
+    def give_up(self) -> None:
+        """Leave the number as it is from now on; what was decided last has not been done."""
+        self.has_failed = True
+        if self.newest is not None:
+            at_ns = self.newest.ended_ns
+            self._overruled.append(at_ns)
+            if self._agreed and self._agreed[-1].at_ns == at_ns:
+                self._agreed.pop()
+
     def see(self, window: Window) -> tuple[int, str]:
         """Take a window in; give the number of workers to have now, and why."""
-        if self._controls is None or self._agrees is None:
-            num_workers = window.num_workers
-            self._controls = self._new_controls(num_workers)
-            self._agrees = self._new_agrees(num_workers)
         self.newest = window
+        self.join(window.num_workers)
+        assert self._agrees is not None
+        if self._controls is None:
+            self._controls = self._new_controls(window.num_workers)
         change = self._controls.see(window)
         wanted = window.num_workers if change is None else change.after
         agreed = self._agrees.propose(wanted, window.stall_fraction)
@@ -179,7 +198,8 @@ class AdaptingEngine:
         wait_ns = taken_ns - wanted_ns
         is_ready = batch.arrived_ns is not None and batch.arrived_ns <= wanted_ns
         # What a batch that lay ready still takes is this process's own work: no worker can help.
-        stall_ns = exposure.end(0 if is_ready else wait_ns)
+        # The first of a pass is not counted, and a device would tell of it with later ones.
+        stall_ns = exposure.end(0 if is_ready or not meter.counts else wait_ns)
         meter.add(batch, wanted_ns, taken_ns, stall_ns, is_ready=is_ready, cpu_ns=own_cpu_ns)
         if taken_ns >= meter.not_before_ns:
             self._look()
@@ -187,7 +207,8 @@ class AdaptingEngine:
 
     def end(self, failed: bool) -> None:
         """Keep what was measured for the next pass, or drop it where this one failed."""
-        if not failed and self._workers() == self._meter.num_workers:
+        is_of_use = not failed and not self._meter.is_empty
+        if is_of_use and self._workers() == self._meter.num_workers:
             self._meter.end_pass(self._clock_ns())
             self._adaptation.rest = self._meter
 
@@ -212,17 +233,26 @@ class AdaptingEngine:
             wanted, why = adaptation.see(meter.window(self._clock_ns()))
             if wanted != num_workers:
                 self._resize(wanted, why)
+        except SettingsError as error:
+            self._stay(str(error))
         except Exception as error:
-            adaptation.has_failed = True
-            warnings.warn(
-                f"the number of workers stays at {num_workers} from here on: finding a better one "
-                f"failed ({type(error).__name__}: {error}). Batches are not touched by it; please "
-                "report it.",
-                RuntimeWarning,
-                stacklevel=2,
+            self._stay(
+                f"finding a better one failed ({type(error).__name__}: {error}). Batches are not "
+                "touched by it; please report it."
             )
         self._measure_anew()
 
+    def _stay(self, why: str) -> None:
+        self._adaptation.give_up()
+        warnings.warn(
+            f"the number of workers stays at {self._meter.num_workers} from here on: {why}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
     def _measure_anew(self) -> None:
-        self._meter = Meter(self._workers() or 0)
-        self._meter.begin_window(self._clock_ns())
+        had_none, self._meter = not self._meter.num_workers, Meter(self._workers() or 0)
+        if had_none and self._meter.num_workers:
+            self._meter.begin_pass()  # workers have to start, and queues are empty
+        else:
+            self._meter.begin_window(self._clock_ns())

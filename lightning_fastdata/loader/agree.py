@@ -166,11 +166,15 @@ class Agreement:
         )
 
 
+def ranks_have_met() -> bool:
+    """Whether torch.distributed has been started, before which nobody can say who is who."""
+    return bool(dist.is_available() and dist.is_initialized())
+
+
 def agreement_for(name: str, *, num_workers: int, most_workers: int) -> Agreement:
     """Take part in finding one number for a loader; alone where the run has one process.
 
-    Call it at the start of the loader's first pass: in training the ranks have found each other by
-    then, and they come to it alike.
+    Call it at the start of the loader's first pass after ``ranks_have_met``: they come to it alike.
 
     Args:
         name: Of the loader, the same on all ranks and different from other loaders'.
@@ -190,7 +194,7 @@ def agreement_for(name: str, *, num_workers: int, most_workers: int) -> Agreemen
 
 def _store_and_rank() -> tuple[Any | None, int]:
     """Find where the ranks of this run can write for each other, if it has any others."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not ranks_have_met():
         _logger.info("this process chooses its number of workers alone: no torch.distributed.")
         return None, 0
     rank = dist.get_rank()

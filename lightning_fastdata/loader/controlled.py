@@ -46,7 +46,7 @@ def _controller(
     limits = ControlLimits(
         most_workers=max(plan.max_workers, num_workers),
         least_workers=min(num_workers, 1),
-        cores=read_machine(os.environ).cores,
+        cores=plan.cores or read_machine(os.environ).cores,
         max_stall_fraction=max_stall_fraction,
         is_cut=is_cut,
         engine="ring" if plan.engine == "inline" else plan.engine,

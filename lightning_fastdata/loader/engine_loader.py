@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_fastdata.loader.adapting import Adaptation, AdaptingEngine
+from lightning_fastdata.loader.agree import ranks_have_met
 from lightning_fastdata.loader.controlled import adaptation_of
 from lightning_fastdata.loader.engine import Engine
 from lightning_fastdata.loader.exposure import device_of, exposure_of
@@ -14,11 +15,12 @@ from lightning_fastdata.loader.make import Recipe
 from lightning_fastdata.loader.mend import Mender
 from lightning_fastdata.loader.resized import (
     WorkerWishes,
+    check_handover,
     check_resize,
     prefetch_wish,
     resized_plan,
 )
-from lightning_fastdata.loader.serves import name_of_context
+from lightning_fastdata.loader.serves import name_of_context, start_method_of
 from lightning_fastdata.loader.shelf import EngineShelf
 from lightning_fastdata.loader.torch_engine import worker_settings_of
 from lightning_fastdata.plan import LoaderPlan
@@ -54,17 +56,23 @@ class EngineLoader(DataLoader[Any]):
         Args:
             recipe: What they make batches with.
             plan: How they are to load.
-            prefetch_factor: Batches in flight a worker, where the user fixed that.
+            prefetch_factor: Batches in flight a worker, where the user fixed that; it is not what
+                Lightning tells a loader that it makes anew.
             persistent_workers: Whether workers, should there be some one day, live on between
                 passes.
         """
-        self._shelf, self.plan = EngineShelf(recipe, plan, self._mender), plan
+        self._shelf = EngineShelf(recipe, plan, self._mender)
         self._adaptation = adaptation_of(plan, recipe, self.max_stall_fraction)
         self._prefetch_wish = prefetch_wish(plan, prefetch_factor)
         has_workers = plan.num_workers > 0
         self._persistent_wish = (
             plan.persistent_workers if has_workers else persistent_workers is not False
         )
+
+    def check_worker_number_rationality(self) -> None:
+        """Let torch warn of more workers than cores, but not of those that a plan weighed."""
+        if self.plan.max_workers is None and not self.plan.candidates:
+            super().check_worker_number_rationality()
 
     def resize(self, num_workers: int) -> None:
         """Have so many worker processes from now on; not one byte of the batches changes.
@@ -105,6 +113,13 @@ class EngineLoader(DataLoader[Any]):
         self.multiprocessing_context = self.multiprocessing_context  # is checked with workers only
         return bool(self._shelf.resize(plan, worker_settings_of(self)))
 
+    def _adapted(self, num_workers: int, why: str) -> bool:
+        """Do what the controller says; nobody has asked for workers, so they may do no harm."""
+        if not self.num_workers:
+            parts = {**self._shelf.parts, "worker_init_fn": self.worker_init_fn}
+            check_handover(num_workers, parts, start_method_of(self.multiprocessing_context))
+        return self._resized(num_workers, why)
+
     @property
     def changes(self) -> tuple[PlanChange, ...]:
         """How the number of workers was changed while training ran, newest last."""
@@ -116,6 +131,8 @@ class EngineLoader(DataLoader[Any]):
 
     def _lend_engine(self) -> Engine:
         """An engine for a pass, with one before it, if need be, that keeps its workers right."""
+        if self._adaptation is not None and ranks_have_met():
+            self._adaptation.join(self.num_workers)
         lent: Engine = self._shelf.take(worker_settings_of(self))
         if self._adaptation is None:
             return lent
@@ -123,7 +140,7 @@ class EngineLoader(DataLoader[Any]):
             lent,
             self._adaptation,
             workers=partial(self._workers_of, lent),
-            resize=self._resized,
+            resize=self._adapted,
             exposure=exposure_of(device_of(self.deliver, pin_memory=self.pin_memory)),
         )
 

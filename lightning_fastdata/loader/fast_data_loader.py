@@ -131,7 +131,7 @@ class FastDataLoader(EngineLoader):
             sampler, shuffle = own_order(dataset, shuffle, seed, drop_last), None
         batched = batch_size is not None or batch_sampler is not None
         recipe = recipe_of(dataset, collate_fn, batch_transform, batched=batched)
-        wished_prefetch = prefetch_factor if plan is None else None
+        wished_prefetch = None if plan is not None and plan.num_workers else prefetch_factor
         plan = plan or planned(
             recipe,
             batch_size,
@@ -145,9 +145,9 @@ class FastDataLoader(EngineLoader):
             start_method=name_of_context(multiprocessing_context),
             sample_timeout_s=sample_timeout_s,
         )
-        keeps = (
-            plan.num_workers > 0 or not self._is_stream
-        )  # for workers that come while training runs
+        self.plan = plan  # before torch looks at the number of workers
+        # Also where there are none yet: some may come while training runs.
+        keeps = plan.num_workers > 0 or not self._is_stream
         super().__init__(
             dataset,
             batch_size=batch_size,

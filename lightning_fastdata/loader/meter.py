@@ -15,6 +15,7 @@ WINDOW_NS, WINDOW_BATCHES = 3_000_000_000, 20
 LONGEST_NS, FEWEST_BATCHES = 10_000_000_000, 3  # where steps take seconds
 FIRST_NS, FIRST_BATCHES = 1_000_000_000, 8  # so that a bad start is mended soon
 PAUSE_NS, PAUSE_STEPS = 500_000_000, 10  # validation and saving, not a slow step
+PAUSES_APART = 20  # batches
 COSTS_KEPT, STEPS_KEPT = 128, 256  # what a replay takes; enough for a median
 UNEVEN = 2.0  # times a batch's mean row: such chunks are kept apart
 _LOOK_EVERY_NS = 250_000_000
@@ -45,6 +46,16 @@ class Meter:
         self._long_gaps_ns: list[int] = []
         self._steps_ns: deque[int] = deque(maxlen=STEPS_KEPT)
         self._chunks: deque[Sequence[ChunkTimes]] = deque(maxlen=COSTS_KEPT)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the next batch is counted: the first of a pass is not."""
+        return self._taken_ns is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no batch was counted, as after a look at the first one."""
+        return not self._batches
 
     def begin_pass(self) -> None:
         """A pass begins, with empty queues: its first batch says nothing of the others."""
@@ -163,7 +174,8 @@ class Meter:
 
     def _pauses_ns(self) -> int:
         """Time in which something else went on: gaps of many steps, not the steps themselves."""
-        if not self._long_gaps_ns:
+        # What comes again and again is a step, of accumulated gradients perhaps.
+        if not 0 < len(self._long_gaps_ns) <= max(1, self._batches // PAUSES_APART):
             return 0
         step_ns = median(self._steps_ns)
         return sum(gap_ns for gap_ns in self._long_gaps_ns if gap_ns > PAUSE_STEPS * step_ns)

@@ -27,7 +27,9 @@ class RelayEngine:
 
     @property
     def depth(self) -> int:
-        """As the engine's."""
+        """As that of whoever makes the next batch: a successor is asked for all at once."""
+        if self._successor is not None and not self._engine.in_flight:
+            return self._successor.depth
         return self._engine.depth
 
     @property

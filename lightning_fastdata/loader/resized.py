@@ -8,6 +8,8 @@ from torch.utils.data import IterableDataset
 
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.loader.check import check_workers
+from lightning_fastdata.loader.hazards.handles import describe_handles, find_all_handles
+from lightning_fastdata.loader.hazards.pickling import explain_unpicklable, find_unpicklable
 from lightning_fastdata.loader.serves import ring_problem
 from lightning_fastdata.plan import EngineName, LoaderPlan, StartMethod
 from lightning_fastdata.tuning.choose import LEAST_TIMEOUT_S
@@ -67,6 +69,35 @@ def check_resize(num_workers: Any, wishes: WorkerWishes, dataset: Any) -> None:
         raise SettingsError(
             f'resize(0) of a loader with engine="{wishes.engine}", wanted 1 worker or more. Pass '
             'engine="auto" to the loader.'
+        )
+
+
+def check_handover(num_workers: int, parts: Mapping[str, Any], start_method: StartMethod) -> None:
+    """Refuse to go on with workers where these could not have what this process has opened.
+
+    Even a dataset that opens its files late, as it is advised to, has opened them here by now.
+
+    Args:
+        num_workers: That would take over.
+        parts: What they need of the user's, by name.
+        start_method: How they would be started.
+
+    Raises:
+        SettingsError: Naming the part.
+    """
+    found = None
+    if start_method == "fork":
+        handles = find_all_handles(parts)
+        found = describe_handles(handles) if handles else None
+    else:
+        culprits = (find_unpicklable(part, name) for name, part in parts.items())
+        culprit = next((each for each in culprits if each is not None), None)
+        found = None if culprit is None else explain_unpicklable(culprit)
+    if found is not None:
+        raise SettingsError(
+            f"{num_workers} would be better, but this process has made batches itself until now. "
+            f"{found.rstrip()}\nOr pass num_workers={num_workers}, so that workers are there from "
+            "the start and each opens its own."
         )
 
 

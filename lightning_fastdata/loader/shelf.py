@@ -50,7 +50,8 @@ class EngineShelf:
 
     def __init__(self, recipe: Recipe, plan: LoaderPlan, mender: Mender | None) -> None:
         self._recipe, self._plan, self._mender = recipe, plan, mender
-        self._parts = {name: getattr(recipe, name) for name in PARTS}
+        self.parts = {name: getattr(recipe, name) for name in PARTS}
+        """What workers have of the user's, by name."""
         self._has_looked = False
         self._idle: list[Engine] = []
         self._glances: dict[Engine | Stream, StateGlance] = {}
@@ -83,6 +84,7 @@ class EngineShelf:
         if lent in self._stale:
             self._stale.remove(lent)
             self._idle.remove(lent)
+            self._glances.pop(lent, None)
             lent.close()
 
     def resize(self, plan: LoaderPlan, settings: WorkerSettings) -> bool:
@@ -95,12 +97,14 @@ class EngineShelf:
         wanted = plan.num_workers, plan.prefetch_batches
         for engine in [engine for engine in self._idle if not engine.resize(*wanted)]:
             self._idle.remove(engine)
+            self._glances.pop(engine, None)
             engine.close()
         for engine in self._lent:
             if engine.resize(*wanted):
                 continue
             if plan.engine == "ring" and isinstance(engine, RelayEngine):
                 engine.hand_over_to(self._new_engine(settings))
+                self._glances[engine] = glance_at(self.parts)
             else:
                 self._stale.append(engine)
         return not self._stale
@@ -123,9 +127,10 @@ class EngineShelf:
 
     def close(self) -> None:
         """Stop all workers; a pass under way loses no batch, and starts new ones if it goes on."""
-        self._glances.clear()
         while self._idle:
             self._idle.pop().close()
+        # New workers of a pass under way may not have what is changed after it either.
+        self._glances = {lent: seen for lent, seen in self._glances.items() if lent in self._lent}
         for engine in self._lent:
             engine.stop()
         while self._idle_streams or self._lent_streams:
@@ -135,7 +140,7 @@ class EngineShelf:
         """End workers that have the dataset as it was before the user changed it."""
         if not self._plan.num_workers:
             return
-        now = glance_at(self._parts)
+        now = glance_at(self.parts)
         if self._glances.get(lent, now) != now:
             lent.close()
         self._glances[lent] = now
@@ -145,7 +150,7 @@ class EngineShelf:
         forks = start_method_of(settings.multiprocessing_context) == "fork"
         if forks and self._plan.num_workers and not self._has_looked:
             self._has_looked = True
-            warn_of_handles(find_all_handles(self._parts))
+            warn_of_handles(find_all_handles(self.parts))
 
     def _new_engine(self, settings: WorkerSettings) -> Engine:
         assert self._mender is not None
@@ -197,6 +202,7 @@ def _ring_settings(settings: WorkerSettings, plan: LoaderPlan, **others: Any) ->
         seed=settings.seed,
         sample_timeout_s=plan.sample_timeout_s,
         timeout_follows=plan.sample_timeout_follows,
+        worker_cores=plan.worker_cores,
         **others,
     )
 

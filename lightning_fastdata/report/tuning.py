@@ -166,7 +166,9 @@ def _closing_lines(report: TuningReport) -> Iterator[str]:
         )
     call = module_call(plan)
     if report.is_remembered:
-        yield "To use it, do nothing: it is remembered, and the next run here starts with it."
+        left_out = "leave num_workers out of FastDataModule or FastDataLoader"
+        yield f"To use it, {left_out}: it is remembered,"
+        yield "  and the next run of one process here starts with it."
         yield f"To have it elsewhere: {call}"
     else:
         yield f"To use it: {call}"

@@ -8,6 +8,7 @@ from lightning_fastdata.errors import ShortageWarning
 from lightning_fastdata.plan import Candidate, LoaderPlan
 from lightning_fastdata.trials.search import TOLERATED_SHORTFALL, Findings
 from lightning_fastdata.trials.subject import plan_with
+from lightning_fastdata.tuning.wording import size_words, time_words
 
 
 def plan_of(findings: Findings) -> LoaderPlan:
@@ -61,13 +62,15 @@ def _reasons(findings: Findings, candidates: tuple[Candidate, ...]) -> dict[str,
         )
     else:
         step = findings.step
-        reasons["step_time"] = f"{step.step_ns / 1e6:.3g} ms, {step.source}"
+        reasons["step_time"] = f"{time_words(step.step_ns)}, {step.source}"
         if step.host_cores:
             reasons["step_time"] += f"; it keeps {step.host_cores:.2g} cores busy"
     reasons["probe"] = _what_a_batch_costs(findings)
     tried = len(findings.trials)
     took = f"{tried} in {findings.spent_ns / 1e9:.1f} s"
-    reasons["trials"] = took if findings.is_settled else f"{took}; more would have taken longer"
+    reasons["trials"] = (
+        took if findings.is_settled else f"{took}; one more would not have ended in time"
+    )
     return reasons
 
 
@@ -78,16 +81,24 @@ def _why_number(findings: Findings, candidates: tuple[Candidate, ...]) -> str:
         return "nothing could be measured"
     fewer = by_number.get(findings.chosen - 1)
     unit = _rate if findings.step is None else _stall
-    text = f"{findings.chosen}: {unit(chosen)}"
+    text = unit(chosen)
     if fewer is not None:
-        text += f"; {fewer.num_workers}: {unit(fewer)}"
+        text += f"; with {fewer.num_workers}: {unit(fewer)}"
     if findings.step is None:
         return text
     limit = findings.max_stall_fraction
-    stall = chosen.measured_stall_fraction
-    if (stall if stall is not None else chosen.predicted_stall_fraction or 0.0) > limit:
-        return f"{text}; more do not come to {limit:.1%} on {findings.cores:g} cores"
-    return f"{text}; the limit is {limit:.1%}"
+    if _known_stall(chosen) <= limit:
+        return f"{text}; the limit is {limit:.1%}"
+    more = [each for each in candidates if each.num_workers > findings.chosen]
+    if any(_known_stall(each) <= limit for each in more):
+        # Predicted so, and what was tried came out worse than predicted.
+        return f"{text}; by what was tried, more would not come to {limit:.1%} either"
+    return f"{text}; more do not come to {limit:.1%} on {findings.cores:g} cores"
+
+
+def _known_stall(candidate: Candidate) -> float:
+    measured = candidate.measured_stall_fraction
+    return (candidate.predicted_stall_fraction or 0.0) if measured is None else measured
 
 
 def _stall(candidate: Candidate) -> str:
@@ -113,11 +124,11 @@ def _what_a_batch_costs(findings: Findings) -> str:
     if facts is None:
         return "no sample was measured by itself; the first trial told what a batch costs"
     text = (
-        f"a batch of {findings.subject.samples_a_batch} takes {facts.batch_wall_ns / 1e6:.3g} ms, "
-        f"{1.0 - facts.blocked_fraction:.0%} of it on a core, and is {facts.batch_bytes / 1e6:.3g}"
-        " MB"
+        f"a batch of {findings.subject.samples_a_batch} takes {time_words(facts.batch_wall_ns)}, "
+        f"{1.0 - facts.blocked_fraction:.0%} of it on a core, and is "
+        f"{size_words(facts.batch_bytes)}"
     )
     if facts.warm_batch_wall_ns is not None:
-        warm = f"{facts.warm_batch_wall_ns / 1e6:.3g} ms"
+        warm = time_words(facts.warm_batch_wall_ns)
         text += f"; cold files: from memory {warm}" if facts.is_cold else "; files were in memory"
     return text

@@ -6,6 +6,7 @@ from statistics import mean
 CLEAR_MARGIN = 0.05  # of a step: a number predicted this much over the limit is not tried (guess)
 NOISE = 0.02  # of a step: what two trials of the same number differ by on a quiet machine (guess)
 WORTH_IT = 0.03  # of a step: what more workers have to gain, where none keep the limit (the aim)
+RATE_LOST = 0.1  # of batches a second: never more, for fewer workers (guess)
 MOST_TRIES = 2
 ALL_WEIGHED = 16  # numbers up to which each one is weighed
 
@@ -116,7 +117,10 @@ def _stalls(predicted: Mapping[int, float], measured: Measured) -> dict[int, flo
 
 def _limit(stalls: Mapping[int, float], max_stall_fraction: float) -> float:
     best = min(stalls.values())
-    return max_stall_fraction if best <= max_stall_fraction else best + WORTH_IT
+    if best <= max_stall_fraction:
+        return max_stall_fraction
+    # Where training does little but wait, a hundredth of its time is many times the batches.
+    return max(max_stall_fraction, best + min(WORTH_IT, RATE_LOST * max(0.0, 1.0 - best)))
 
 
 def _fewest(stalls: Mapping[int, float], max_stall_fraction: float) -> int:

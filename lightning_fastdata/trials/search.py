@@ -35,6 +35,7 @@ TOLERATED_SHORTFALL = 0.05  # of batches a second, where no step time says what 
 FITS_FRACTION = 0.5  # of free memory that files may fill and still be there in the next epoch
 ROUNDS = 2  # of an exhaustive search: what two differ by is noise
 IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
+LEAST_BATCHES = 5  # that any trial takes: two to settle, three measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +147,8 @@ class Search:
         with self._stand_in() as step:
             number = self._first_number()
             while number is not None:
-                longest_ns = max((each.whole_ns for each in self.findings.trials), default=0)
+                whole_ns = (each.whole_ns for each in self.findings.trials)
+                longest_ns = max([self._least_ns(number), *whole_ns])
                 if longest_ns and deadline_ns - self._clock_ns() < IN_TIME * longest_ns:
                     break
                 if not self._try(number, step, deadline_ns):
@@ -187,6 +189,15 @@ class Search:
         predicted, measured, limit = self._figures()
         return next_number(predicted, measured, limit)
 
+    def _least_ns(self, number: int) -> float:
+        """What a trial takes at least; 0 where nothing is known, and a trial alone can tell."""
+        step, foreseen = self.findings.step, self.findings.forecasts.get(number)
+        if foreseen is None and not is_gather(self._subject.recipe):
+            return 0.0
+        per_s = None if foreseen is None else foreseen.batches_per_s
+        batch_ns = max(0 if step is None else step.step_ns, 1e9 / per_s if per_s else 0.0)
+        return LEAST_BATCHES * batch_ns
+
     def _try(self, number: int, step: StandInStep, deadline_ns: int) -> bool:
         """Whether a trial of so many workers told anything."""
         findings = self.findings
@@ -203,6 +214,8 @@ class Search:
 
     def _foresee(self, supply: Supply) -> None:
         findings = self.findings
+        if supply.batch_bytes is None and findings.facts is not None:
+            supply = replace(supply, batch_bytes=findings.facts.batch_bytes)
         step = findings.step
         demand = Demand(
             steps=Steps(host_ns=[0 if step is None else step.step_ns]),

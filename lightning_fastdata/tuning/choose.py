@@ -15,6 +15,7 @@ from lightning_fastdata.tuning.replay import Steps
 from lightning_fastdata.tuning.supply import expected_wall_ns, supply_of
 from lightning_fastdata.tuning.weigh import most_workers, weigh
 from lightning_fastdata.tuning.wishes import Situation, Wishes
+from lightning_fastdata.tuning.wording import size_words, time_words
 
 __all__ = ["HANDOVER_BYTES_PER_S", "HANDOVER_NS", "Situation", "Wishes", "choose_plan"]
 
@@ -84,6 +85,7 @@ def choose_plan(wishes: Wishes, situation: Situation, facts: ProbeFacts | None) 
         start_method=wishes.start_method if has_workers else None,
         **_timeout(draft, wishes, situation, facts, is_watched=has_workers and engine == "ring"),
         predicted_stall_fraction=_predicted(draft, situation, supply, engine),
+        cores=situation.cores,
         max_workers=_budget(draft, wishes, situation, facts, room),
         shortage=draft.shortage,
         reasons=draft.reasons,
@@ -173,14 +175,15 @@ def _weighed(
     """The number of workers by replay, why, and what else was replayed."""
     engine = _worker_engine(wishes, situation)
     work_ns = expected_wall_ns(facts, _stays_in_memory(facts, situation))
-    batch = f"a batch of {facts.batch_bytes / 1e6:.3g} MB takes {_ms(work_ns)} to make"
+    batch = f"a batch of {size_words(facts.batch_bytes)} takes {time_words(work_ns)} to make"
     if work_ns < facts.batch_wall_ns:
-        batch += f" once its files are in memory ({_ms(facts.batch_wall_ns)} before)"
+        batch += f" once its files are in memory ({time_words(facts.batch_wall_ns)} before)"
     elif facts.is_cold:
         batch += " while its files come from storage"
     handover_ns = supply.next_ns
     if work_ns <= handover_ns and wishes.engine == "auto":
-        return 0, f"{batch}, and handing it over from a worker would cost {_ms(handover_ns)}", ()
+        handover = time_words(handover_ns)
+        return 0, f"{batch}, and handing it over from a worker would cost {handover}", ()
     step_ns = None if not situation.step_time_s else round(situation.step_time_s * 1e9)
     weighed = weigh(
         supply,
@@ -191,7 +194,7 @@ def _weighed(
         host_cores=situation.host_cores,
         max_stall_fraction=situation.max_stall_fraction,
     )
-    step = "" if step_ns is None else f", a step takes {_ms(step_ns)}"
+    step = "" if step_ns is None else f", a step takes {time_words(step_ns)}"
     return weighed.num_workers, f"{batch}{step}: {weighed.finding}", weighed.candidates
 
 
@@ -274,7 +277,3 @@ def _why_engine(engine: EngineName, wishes: Wishes, situation: Situation) -> str
     if engine == "torch":
         return f"torch's own workers, because {situation.ring_problem}"
     return "workers write batches into shared memory, where nothing has to copy them again"
-
-
-def _ms(time_ns: float) -> str:
-    return f"{time_ns / 1e6:.3g} ms"

@@ -28,8 +28,11 @@ _PLAIN = (bool, int, float, complex, range, type(None), torch.dtype, torch.devic
 # Others of Python's own hold locks, counters or all loggers, which differ from run to run.
 _SHOWN_BY_REPR = {"re", "datetime", "decimal", "fractions", "uuid", "ipaddress"}
 _OPENED = {"argparse", "types", "functools", "operator"}
-# Their methods are not the user's to edit.
-_LIBRARIES = {"torch", "torchvision", "numpy", "PIL", "lightning_fastdata"}
+_CONTAINERS = (tuple, list, dict, set, frozenset)
+# Their methods are not the user's to edit, and a table's alone would take all of the budget.
+_LIBRARIES = {"torch", "torchvision", "torchaudio", "lightning_fastdata", "numpy", "scipy", "PIL"}
+_LIBRARIES |= {"cv2", "skimage", "sklearn", "pandas", "polars", "pyarrow", "h5py", "zarr", "lmdb"}
+_LIBRARIES |= {"datasets", "transformers", "tokenizers", "albumentations", "kornia", "monai"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +155,7 @@ class _Description:
             return f"{len(value)}: {sorted(self.of(one, depth) for one in few)}"
         if isinstance(value, (ModuleType, BuiltinFunctionType, type)):
             code = self._methods(value, depth) if isinstance(value, type) else ""
-            return f"{getattr(value, '__module__', '')}.{value.__name__} {code}"
+            return f"{_module_name(value)}.{value.__name__} {code}"
         if isinstance(value, FunctionType):
             return self._function(value, depth)
         if isinstance(value, MethodType):
@@ -191,13 +194,16 @@ class _Description:
         used = [
             named[name]
             for name in sorted(set(_names(function.__code__)) & named.keys())
-            if type(named[name]) in _PLAIN
-            or isinstance(named[name], str)
-            or getattr(named[name], "__module__", None) == function.__module__
+            if not name.startswith("__")  # __name__ is another one in a script that is run
+            and (
+                isinstance(named[name], str)
+                or type(named[name]) in (*_PLAIN, *_CONTAINERS)
+                or getattr(named[name], "__module__", None) == function.__module__
+            )
         ]
         inside = [function.__defaults__, function.__kwdefaults__, *cells, *used]
         code = _code(function.__code__)
-        name = f"{function.__module__}.{function.__qualname__}"
+        name = f"{_module_name(function)}.{function.__qualname__}"
         return f"{name} {code} {self._joined(inside, depth)}"
 
     def _object(self, value: Any, depth: int) -> str:
@@ -226,7 +232,7 @@ class _Description:
         return "; ".join(f"{name}={self.of(kept[name], depth)}" for name in sorted(kept, key=str))
 
     def _methods(self, kind: type, depth: int) -> str:
-        """Describe the code of a class, and its plain values, but not those of libraries."""
+        """Describe the code and the values of a class, but not those of libraries."""
         said = []
         for base in kind.__mro__:
             if base.__module__.partition(".")[0] in _LIBRARIES | sys.stdlib_module_names:
@@ -235,13 +241,26 @@ class _Description:
                 member = getattr(found, "__func__", None) or getattr(found, "fget", None) or found
                 if isinstance(member, FunctionType):
                     said.append(f"{name}: {self.of(member, depth)}")
-                elif type(member) in _PLAIN or (isinstance(member, str) and name[:2] != "__"):
-                    said.append(f"{name}={member!r}")
+                elif name[:2] != "__":  # Python's own, such as the line where the class begins
+                    said.append(f"{name}={self.of(member, depth)}")
         return f"[{'; '.join(said)}]"
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{_module_name(kind)}.{kind.__qualname__}"
+
+
+def _module_name(value: Any) -> str:
+    """Give the module's name; of a script that is run, the one by which others import it."""
+    name = str(getattr(value, "__module__", ""))
+    if name != "__main__":
+        return name
+    main = sys.modules["__main__"]
+    run_as = getattr(getattr(main, "__spec__", None), "name", name)
+    if run_as != name:  # python -m; the specs that debuggers and profilers make say __main__
+        return str(run_as)
+    file = getattr(main, "__file__", None)
+    return name if file is None else PurePath(file).stem  # a notebook has none
 
 
 def _own_name(value: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lightning_fastdata.plan import EngineName
+from lightning_fastdata.tuning.wording import size_words
 
 MEMORY_FRACTION = 0.5  # of what is free, for batches in flight; the rest is other people's
 FILES_FRACTION = 0.25  # of the files that may still be opened, for the same reason
@@ -75,14 +76,15 @@ def _limits(engine: EngineName, room: Room, wanted: int) -> Iterator[_Limit]:
     if size and room.memory_bytes is not None:
         yield _Limit(
             fits=int(room.memory_bytes * MEMORY_FRACTION // size) - 1,
-            why=f"{_mb(room.memory_bytes)} of memory are free and a batch takes {_mb(size)}",
-            remedy=f"have {_mb(needs)} free, or use a smaller batch_size",
+            why=f"{size_words(room.memory_bytes)} of memory are free and a batch takes "
+            f"{size_words(size)}",
+            remedy=f"have {size_words(needs)} free, or use a smaller batch_size",
         )
     if size and room.shm_bytes is not None and engine == "torch":  # slots are not in /dev/shm
         yield _Limit(
             fits=int(room.shm_bytes * MEMORY_FRACTION // size) - 1,
-            why=f"{_mb(room.shm_bytes)} of shared memory (/dev/shm) are free and a batch takes "
-            f"{_mb(size)}",
+            why=f"{size_words(room.shm_bytes)} of shared memory (/dev/shm) are free and a batch "
+            f"takes {size_words(size)}",
             remedy=f"in Docker pass --shm-size={-(-needs // 2**20)}m",
         )
     if room.files is not None:
@@ -93,7 +95,3 @@ def _limits(engine: EngineName, room: Room, wanted: int) -> Iterator[_Limit]:
             why=f"{room.files} more files may be opened (ulimit -n), and batches take {each} each",
             remedy=f"raise the limit by {needs - room.files}",
         )
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.4g} MB"

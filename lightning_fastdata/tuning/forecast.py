@@ -18,7 +18,7 @@ from lightning_fastdata.tuning.replay import (
     service_factor,
 )
 
-RING_IN_FLIGHT = 8  # batches; bench_feed: for 2 workers 1.06 times as fast as 4
+RING_IN_FLIGHT = 16  # batches; bench_feed, bench_tuner: up to 4 workers do better with 4 each
 IN_HAND = 2  # batches in the loop's hands while others are in flight
 CLOSE_ENOUGH = 0.02  # of a step: what more workers gain below it is not worth them (guess)
 THROUGHPUT_LOST = 0.05  # of the most batches a second, for fewer workers (guess)

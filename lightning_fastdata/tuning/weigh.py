@@ -90,9 +90,13 @@ def _for_step(
 ) -> tuple[int, str]:
     number = fewest_that_do(lambda each: cast(each).stall_fraction, most, max_stall_fraction)
     stall = cast(number).stall_fraction
+    predicted = f"(predicted stall {stall:.1%})"
     if stall <= max_stall_fraction:
-        return number, f"{number} keep up (predicted stall {stall:.1%})"
-    return number, f"{number} are about as good as any of 0 to {most} (predicted stall {stall:.1%})"
+        return number, f"{_with(number)} the loader keeps up {predicted}"
+    return (
+        number,
+        f"{_with(number)} it is about as good as with any number up to {most} {predicted}",
+    )
 
 
 def _for_any_step(cast: Callable[[int], Forecast], most: int) -> tuple[int, str]:
@@ -104,9 +108,16 @@ def _for_any_step(cast: Callable[[int], Forecast], most: int) -> tuple[int, str]
         lambda each: max(0.0, 1.0 - per_s(each) / top_per_s), most, THROUGHPUT_LOST
     )
     return number, (
-        f"{number} give {per_s(number):.3g} batches/s of {top_per_s:.3g} that up to {most} can. "
+        f"{_with(number)} {per_s(number):.3g} batches/s are made, and with up to {most} at most "
+        f"{top_per_s:.3g}. "
         "The step's time is not known yet; training shows whether it needs another number"
     )
+
+
+def _with(num_workers: int) -> str:
+    if not num_workers:
+        return "without workers"
+    return f"with {num_workers} worker{'' if num_workers == 1 else 's'}"
 
 
 def _readable(most: int) -> list[int]:

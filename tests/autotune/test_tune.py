@@ -141,6 +141,21 @@ def test_batches_reach_a_measured_model_through_the_data_modules_hooks() -> None
     measure_step(Sees(), source_of(Moves(), None))
 
 
+@pytest.mark.parametrize("pl", [lightning.pytorch, pytorch_lightning])
+def test_a_model_that_lays_its_schedule_over_all_steps_can_be_measured(pl: Any) -> None:
+    class Scheduled(make_net(pl).__class__):  # type: ignore[misc]  # made by a function
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            steps = self.trainer.estimated_stepping_batches
+            assert steps == self.trainer.max_epochs * int(self.trainer.num_training_batches)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    module = FastDataModule(Numbers(), batch_size=8)
+
+    assert measure_step(Scheduled(), source_of(module, None)).step_ns > 0
+
+
 def test_pictures_reach_a_measured_model_as_our_data_module_would_bring_them(
     tmp_path: Path,
 ) -> None:

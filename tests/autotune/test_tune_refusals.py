@@ -41,6 +41,7 @@ def built_too_early() -> Numbers:
         ({"budget_s": 0}, r"^budget_s=0, wanted seconds above 0"),
         ({"budget_s": float("nan")}, r"^budget_s=nan, wanted seconds"),
         ({"step_time_s": -1.0}, r"^step_time_s=-1.0, wanted seconds"),
+        ({"step_time_s": 1e12}, r"^step_time_s=1000000000000.0, wanted seconds above 0 and below"),
         ({"step_time_s": True}, r"^step_time_s=True, wanted seconds"),
         ({"max_stall_fraction": 1.5}, r"^max_stall_fraction=1.5, wanted a share from 0 to 1"),
         ({"step_time_s": 0.1, "model": object()}, r"^step_time_s=0.1 with model=object, wanted"),
@@ -58,6 +59,10 @@ def test_arguments_are_looked_at_before_anything_is_built(
     [
         (Stream(), r"^Stream is an IterableDataset, wanted"),
         (DataLoader(Stream()), r"^Stream is an IterableDataset, wanted"),
+        (
+            [[0.5, 1]] * 10**6,
+            r"^list has more than 8 training loaders \(\[0\], .*\[7\]\), wanted one",
+        ),
         (FastDataModule(Stream()), r"^Stream is an IterableDataset, wanted"),
         (OwnLoader(Numbers()), r"^found a OwnLoader, wanted torch's DataLoader"),
         (TwoLoaders(), r"^TwoLoaders has 2 training loaders \(day, night\), wanted one"),
@@ -76,6 +81,7 @@ def test_what_leaves_nothing_to_choose_is_refused(source: Any, words: str) -> No
         ("pictures", r"^found 'pictures', wanted a data module"),
         (Numbers(0), r"^the dataset \(Numbers\) has 0 samples"),
         (7, r"^the dataset is a int, wanted one with"),
+        ([(0.5, 1)] * 10, r"^found a list of 10 samples, wanted a dataset or a DataLoader"),
         (FastDataModule(val_dataset=Numbers()), r"^found no training data in FastDataModule"),
         (CannotSetUp(), r'^CannotSetUp.setup\("fit"\) failed with FileNotFoundError: no such disk'),
     ],

@@ -119,6 +119,19 @@ def test_slow_steps_are_no_pauses() -> None:
     assert controls.windows[0].busy_ns == controls.windows[0].batches * 600 * MS
 
 
+def test_long_steps_that_come_again_and_again_are_no_pauses() -> None:
+    """As where gradients are accumulated."""
+    controls = FakeControls()
+    loop = Loop(controls)
+
+    for _ in range(4):
+        loop.steps(15, step_ns=20 * MS)
+        loop.steps(1, step_ns=700 * MS)
+
+    window = controls.windows[0]
+    assert window.step_ns > 40 * MS
+
+
 def test_work_of_workers_adds_up() -> None:
     controls = FakeControls()
     loop = Loop(controls)
@@ -245,6 +258,19 @@ def test_short_passes_come_to_windows_together() -> None:
     window = controls.windows[0]
     assert window.busy_ns + window.stall_ns < 1.5 * S
     assert (window.stall_fraction, window.is_new_pass) == (0.25, True)
+
+
+def test_a_look_at_a_batch_long_before_training_is_no_part_of_a_window() -> None:
+    """Nor of the time after the start of training in which anything may change."""
+    controls = FakeControls()
+    loop = Loop(controls)
+
+    loop.steps(1, step_ns=3600 * S)
+    loop.adapting.end(failed=False)
+    loop.begin_pass()
+    loop.steps(60, step_ns=30 * MS)
+
+    assert controls.windows[0].began_ns > 3600 * S
 
 
 def test_two_passes_at_a_time_share_no_window() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_loop import FakeClock, FakeDevice
 
+from lightning_fastdata.loader.engine import HostBatch
 from lightning_fastdata.loader.exposure import (
     SHORT_NS,
     DeviceExposure,
@@ -121,6 +122,29 @@ def test_a_window_counts_as_busy_what_the_device_had_work_for() -> None:
     # A step of 40 ms, in 35 of which the device works; the newest mark is not passed yet.
     assert window.stall_ns == pytest.approx(window.batches * 5 * MS, abs=10 * MS)
     assert window.busy_ns + window.stall_ns == window.batches * 40 * MS
+
+
+def test_a_device_tells_nothing_of_the_first_wait_of_a_pass() -> None:
+    """It would do so with the batches after it, which all lie ready."""
+    clock = FakeClock()
+    device, controls = FakeDevice(clock), FakeControls()
+    loop = Loop(controls, exposure=DeviceExposure(device))
+    loop.clock = loop.engine.clock = clock  # type: ignore[assignment]
+    made = loop.engine.next
+
+    def made_and_copied() -> HostBatch:
+        batch = made()
+        device.queue(1 * MS)
+        return batch
+
+    loop.engine.next = made_and_copied  # type: ignore[method-assign]
+    loop.begin_pass()
+
+    loop.steps(1, step_ns=30 * MS, wait_ns=900 * MS)
+    loop.steps(40, step_ns=30 * MS, ready=True)
+
+    (window,) = controls.windows
+    assert window.stall_ns == 0
 
 
 class WithDevice:

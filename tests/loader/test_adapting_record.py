@@ -137,6 +137,27 @@ def test_changes_of_a_loader_that_was_made_anew_are_kept(tmp_path: Path) -> None
     assert [(change.before, change.after) for change in record.changes] == [(0, 2)] * 2
 
 
+@pytest.mark.usefixtures("one_change")
+def test_only_the_newest_changes_of_loaders_that_were_made_anew_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of months makes them anew each epoch."""
+    monkeypatch.setattr("lightning_fastdata.callback.watching.MOST_CHANGES", 1)
+
+    record = fit(tmp_path, Anew(), reload_dataloaders_every_n_epochs=1)
+
+    assert [(change.before, change.after) for change in record.changes] == [(0, 2)]
+
+
+@pytest.mark.usefixtures("one_change")
+def test_changes_of_an_earlier_fit_are_not_this_ones(tmp_path: Path) -> None:
+    loader = FastDataLoader(Pictures(), 5, num_workers=0, multiprocessing_context="fork")
+
+    records = [fit(tmp_path, loader) for _ in range(2)]
+
+    assert [len(record.changes) for record in records] == [1, 0]
+
+
 def record_with(batches: int, change_at: int | None) -> LoaderRecord:
     """Batches of 10 ms each, and one change before one of them."""
     work = WorkTrace()

@@ -167,6 +167,19 @@ def test_samples_with_keys_are_named_by_them() -> None:
     assert work.slowest()[0][0] == f"k{SLOW}"
 
 
+@ENGINES
+def test_single_samples_without_batching_are_named_by_their_index(how: dict[str, Any]) -> None:
+    work = WorkTrace()
+    loader = FastDataLoader(Staged(), batch_size=None, **how)
+    loader.observe(work)
+    try:
+        assert len(list(loader)) == LENGTH
+    finally:
+        loader.close()
+
+    assert work.slowest()[0][0] == SLOW
+
+
 class Busy(Dataset[int]):
     def __len__(self) -> int:
         return LENGTH

@@ -46,7 +46,7 @@ def test_plan_and_attributes_follow() -> None:
 
     assert told == [
         ("ring", 1, 4, True),
-        ("ring", 3, 2, True),
+        ("ring", 3, 4, True),
         ("ring", 6, 2, True),
         ("inline", 0, None, False),
         ("ring", 2, 4, True),

@@ -59,6 +59,24 @@ def test_no_trial_is_begun_that_would_end_too_late() -> None:
     assert len(findings.trials) == 1
 
 
+@pytest.mark.parametrize("slow", ["step", "batch"])
+def test_where_not_even_one_trial_would_end_in_time_the_prediction_chooses(slow: str) -> None:
+    """Five batches: two to settle, three measured."""
+    if slow == "step":
+        hard = search([0.6, 0.3, 0.0], StepTime(step_ns=1000 * MS))
+    else:
+        dataset = Numbers(640, 0.1)
+        hard = search([0.9], subject=Subject(name="Numbers", dataset=dataset, batch_size=64))
+
+    findings = hard.settle(3.0)
+
+    assert findings.trials == []
+    assert not findings.is_settled
+    best = min(each.stall_fraction for each in findings.forecasts.values())
+    assert findings.forecasts[findings.chosen].stall_fraction <= best + 0.03
+    assert plan_of(findings).reasons["trials"].startswith("0 in ")
+
+
 def test_each_trial_is_told_of_when_it_is_made() -> None:
     seen: list[int] = []
 
@@ -130,8 +148,8 @@ def test_what_was_predicted_of_a_number_is_not_mended_by_its_own_trial() -> None
 def test_a_plan_gives_its_reasons_with_figures() -> None:
     plan = plan_of(search([0.6, 0.01, 0.0]).exhaust())
 
-    assert plan.reasons["num_workers"].startswith("1: 1.0% stall measured")
-    assert "0: 60.0% stall measured" in plan.reasons["num_workers"]
+    assert plan.reasons["num_workers"].startswith("1.0% stall measured")
+    assert "with 0: 60.0% stall measured" in plan.reasons["num_workers"]
     assert plan.reasons["step_time"] == "10 ms, given"
     assert plan.reasons["probe"].startswith("a batch of 4 takes")
     assert plan.reasons["trials"].startswith(f"{2 * (MOST + 1)} in ")
@@ -142,6 +160,15 @@ def test_a_plan_says_that_the_limit_cannot_be_kept() -> None:
 
     assert plan.num_workers == 1
     assert "more do not come to 2.0%" in plan.reasons["num_workers"]
+
+
+def test_a_plan_says_that_trials_speak_against_what_was_predicted_of_more() -> None:
+    """One was to keep the limit and did not; two are said to, and were not tried."""
+    plan = plan_of(search([0.9, 0.05, 0.05], batch_ns=MS).settle(1.0))
+
+    assert plan.num_workers == 1
+    assert plan.candidates[2].predicted_stall_fraction < 0.02
+    assert "by what was tried, more would not come to 2.0% either" in plan.reasons["num_workers"]
 
 
 def test_without_a_step_time_a_plan_predicts_no_stall() -> None:

@@ -126,7 +126,7 @@ class Plant:
         if self.num_workers == 0:
             batches = PIECE_S / (step_s + work_s)
             cpu_s = batches * work_s * true.cpu_fraction
-            host_s = batches * step_s * true.host_cores + cpu_s
+            host_s = batches * step_s * true.host_cores
             stall_s = batches * (work_s + true.loop_s)
             return Flow(PIECE_S, batches, batches, stall_s, batches * work_s, cpu_s, host_s)
         return self._piece_with_workers(work_s, step_s, cores)

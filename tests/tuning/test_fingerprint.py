@@ -105,13 +105,14 @@ def add(amount: int) -> Callable[[int], int]:
     return lambda value: value + amount
 
 
-def class_with(body: str, constant: str = "SIZE = 3") -> Any:
+def class_with(body: str, constant: str = "SIZE = 3", setting: str = "pass") -> Any:
     """A dataset of a class that is written as a user would edit it."""
     source = f"""
         {constant}
         def helper(x):
             return x * 2
         class Edited:
+            {setting}
             def __len__(self):
                 return 4
             def __getitem__(self, index):
@@ -174,6 +175,14 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
         class_with("return SIZE"),
         class_with("return SIZE", constant="SIZE = 4"),
     ),
+    "a dict of the file": (
+        class_with("return SIZE", constant="SIZE = {'edge': 3}"),
+        class_with("return SIZE", constant="SIZE = {'edge': 4}"),
+    ),
+    "a tuple of the class": (
+        class_with("return index", setting="mean = (0.5, 0.5)"),
+        class_with("return index", setting="mean = (0.5, 0.4)"),
+    ),
     "another set in the code": (
         class_with("return index in {'a', 'b'}"),
         class_with("return index in {'a', 'c'}"),
@@ -185,6 +194,10 @@ EQUAL: dict[str, tuple[Any, Any]] = {
     "the contents of a tensor": (TensorDataset(torch.zeros(3)), TensorDataset(torch.ones(3))),
     "another object": (Samples(transform=Crop(1)), Samples(transform=Crop(1))),
     "an address": (Samples(handle=object()), Samples(handle=object())),
+    "the line where a class begins": (
+        class_with("return index", setting="__firstlineno__ = 3"),
+        class_with("return index", setting="__firstlineno__ = 5"),
+    ),
     "drawn random numbers": (
         Samples(rng=np.random.default_rng(1)),
         Samples(rng=np.random.default_rng(2)),
@@ -238,6 +251,44 @@ def test_is_the_same_in_another_process() -> None:
     printed = subprocess.check_output([sys.executable, "-c", script], text=True)
 
     assert printed == f"{here}\n"
+
+
+SCRIPT = """
+import logging, sys
+from lightning_fastdata.tuning.fingerprint import fingerprint
+def scale(x):
+    return x * 2
+class Samples:
+    def __init__(self):
+        self.transform, self.also = scale, lambda x: logging.getLogger(__name__)
+    def __len__(self):
+        return 3
+def show():
+    print(fingerprint(Samples()))
+if __name__ == "__main__":
+    show()
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "module"),
+    [(["script.py"], "script"), (["-m", "kit.script"], "kit.script")],
+    ids=["file", "module"],
+)
+def test_is_the_same_whether_a_script_is_run_or_imported(
+    run: list[str], module: str, tmp_path: Path
+) -> None:
+    """As ``lightning-fastdata tune script.py:Samples`` imports what then trains as a script."""
+    for folder in (tmp_path, tmp_path / "kit"):
+        folder.mkdir(exist_ok=True)
+        (folder / "script.py").write_text(SCRIPT)
+
+    run_as_main, imported = (
+        subprocess.check_output([sys.executable, *arguments], cwd=tmp_path, text=True)
+        for arguments in (run, ["-c", f"import {module} as script; script.show()"])
+    )
+
+    assert run_as_main == imported
 
 
 def test_reads_no_data_and_runs_no_code_of_the_users() -> None:

@@ -102,7 +102,7 @@ def broken(text: str) -> Any:
         ),
         "has no number": json.dumps(values | {"decision": decision | {"stall_fraction": 1e400}}),
         "has a time without end": json.dumps(
-            values | {"decision": decision | {"step_time_s": 1e400}}
+            values | {"decision": decision | {"step_time_s": 1e7}}
         ),
         "has an unknown engine": json.dumps(values | {"decision": decision | {"engine": "x"}}),
         "has workers inline": json.dumps(values | {"decision": decision | {"engine": "inline"}}),

@@ -69,7 +69,8 @@ class Crew:
             return None
         if self._not_before_s and time.monotonic() < self._not_before_s:
             return None
-        taken = {child.number for child in self.children}
+        # Not those that only have to end: users take numbers for places among num_workers.
+        taken = {each.number for each in self.children if each.queued or not each.retiring}
         number = next(n for n in itertools.count() if n not in taken)
         try:
             child = Child(number, self._recipe, self._settings)
@@ -85,9 +86,11 @@ class Crew:
         self.num_workers = num_workers
         self._settings = replace(self._settings, num_workers=num_workers)  # what new ones are told
         staying = [child for child in self.children if not child.retiring]
+        # Who was to go but is still at work has not been told, and can as well stay.
+        staying += [child for child in self.children if child.retiring and child.queued]
         # The highest numbers go, which users' functions take for places among num_workers.
-        for child in sorted(staying, key=lambda child: child.number)[num_workers:]:
-            child.retiring = True
+        for place, child in enumerate(sorted(staying, key=lambda child: child.number)):
+            child.retiring = place >= num_workers
         self._missing = max(0, num_workers - len(staying))
 
     def saw(self, times: ChunkTimes) -> None:

@@ -275,8 +275,10 @@ def _key_in(chunk: Chunk, row: int) -> Any:
     """The index or key of a sample; of a stream its number there."""
     if chunk.mode in ("stream", "new stream"):
         return (chunk.place, row)
-    keys = loads(chunk.indices) if chunk.are_keys else np.frombuffer(chunk.indices, np.int64)
-    return keys[row] if isinstance(keys, list) else int(keys[row])
+    if not chunk.are_keys:
+        return int(np.frombuffer(chunk.indices, np.int64)[row])
+    keys = loads(chunk.indices)  # one alone without batching
+    return keys[row] if isinstance(keys, list) else keys
 
 
 class _NoRoomError(Exception):

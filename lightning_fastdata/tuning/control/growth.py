@@ -18,6 +18,7 @@ from lightning_fastdata.tuning.control.window import Window
 from lightning_fastdata.tuning.forecast import CLOSE_ENOUGH
 
 TRIED_SHARE = 8  # where replay is no help, more by one in so many workers, 1 at least (guess)
+RATE_GAINED = 0.1  # of the batches a second: so much is worth more workers at any stall (guess)
 HOPELESS_WINDOWS = 5  # until replay is asked again whether more workers help (guess)
 
 
@@ -53,7 +54,7 @@ def larger_number(window: Window, facts: Facts, limits: ControlLimits) -> Step |
     costs = costs_of(window, facts)
     if not costs:
         return None if window.is_new_pass else _a_little_more(window, facts, limits, None)
-    if now and _hoped_for(window, facts, most) < CLOSE_ENOUGH:
+    if now and _hoped_for(window, facts, most) < _worth(window.stall_fraction):
         return None
     stall_of = outlook(costs, facts, limits)
     predicted_now = stall_of(now)
@@ -68,12 +69,13 @@ def larger_number(window: Window, facts: Facts, limits: ControlLimits) -> Step |
     best = min(looked_at.values())
     is_enough = best <= limit
     if not is_enough:
-        if predicted_now - best < CLOSE_ENOUGH:
+        worth = _worth(predicted_now)
+        if predicted_now - best < worth:
             return None
-        if window.stall_fraction - best < CLOSE_ENOUGH:
+        if window.stall_fraction - best < worth:
             # Replay sees worse than there is: it says that more helps, not by how much.
             return None if window.is_new_pass else _a_little_more(window, facts, limits, None)
-        limit = best + CLOSE_ENOUGH / 2
+        limit = best + _worth(best) / 2
     enough = min(number for number, stall in looked_at.items() if stall <= limit)
     after = fewest_with(stall_of, limit, least=now + 1, most=enough, start=start)
     predicted = stall_of(after)
@@ -90,10 +92,15 @@ def _a_little_more(
     if now:
         # Replay is wrong about this one, so the most that can be hoped for is more of the same.
         expected = stall - _hoped_for(window, facts, after)
-        if stall - expected < CLOSE_ENOUGH / 2:
+        if stall - expected < _worth(stall) / 2:
             return None
     reason = why_tried(window, facts, after, predicted_now)
     return Step(after=after, predicted_stall_fraction=expected, reason=reason)
+
+
+def _worth(stall_fraction: float) -> float:
+    """What a stall has to fall by: where training does little but wait, a little is many batches."""
+    return min(CLOSE_ENOUGH, RATE_GAINED * max(0.0, 1.0 - stall_fraction))
 
 
 def _hoped_for(window: Window, facts: Facts, after: int) -> float:

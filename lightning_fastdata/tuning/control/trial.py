@@ -9,6 +9,7 @@ from lightning_fastdata.tuning.control.window import Window
 from lightning_fastdata.tuning.forecast import CLOSE_ENOUGH, usual_prefetch
 
 LEAST_GAIN = 0.01  # of training time: a growth that gains less did not help (guess)
+LEAST_RATE_GAIN = 0.05  # of the batches a second, where that is less: it helped (guess)
 LEAST_SHARE = 0.25  # of the gain that was predicted: the same (guess)
 SLOWED = 1.05  # times the training time a batch: more workers took more than they gave (guess)
 SETTLED = 4  # times the batches in flight: a window so long shows more than its start (guess)
@@ -75,7 +76,8 @@ class Trial:
         predicted = self.change.predicted_stall_fraction
         hoped_for = 0.0 if predicted is None else LEAST_SHARE * (before - predicted)
         is_slower = _batch_ns(window) > SLOWED * _batch_ns(self._window)
-        return before - after >= max(LEAST_GAIN, hoped_for) and not is_slower
+        least = min(LEAST_GAIN, LEAST_RATE_GAIN * (1.0 - before))
+        return before - after >= max(least, hoped_for) and not is_slower
 
 
 def _batch_ns(window: Window) -> float:

@@ -42,9 +42,6 @@ def facts_of(window: Window, limits: ControlLimits) -> Facts:
     work_ns = max(0, window.work_ns)
     cpu_ns = min(max(0, window.cpu_ns), work_ns)
     host_cores = max(0.0, window.host_cores)
-    if window.num_workers == 0:
-        # The training process made the batches too; what is left is what it computes beside them.
-        host_cores = max(0.0, host_cores - cpu_ns / elapsed_ns)
     used_cores = host_cores + cpu_ns / elapsed_ns
     stretch = _stretch(window, limits, work_ns, cpu_ns, used_cores)
     own_ns = work_ns / stretch

@@ -32,8 +32,8 @@ class Window:
     core_wait_ns: int | None
     """Of it, ready to run without a free core; ``None`` where the kernel does not say."""
     host_cores: float = 0.0
-    """Cores' worth that the training process computed, by its mean over ``busy_ns + stall_ns``;
-    without workers, the batches that it made among it."""
+    """Cores' worth that the training process computed, by its mean over ``busy_ns + stall_ns``; not
+    counted are batches that it made itself."""
     is_new_pass: bool = False
     """Whether a pass began in it, with empty queues."""
 
