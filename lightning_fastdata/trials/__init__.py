@@ -5,8 +5,9 @@
 makes a plan of it. Nothing here knows Lightning, and nothing prints.
 """
 
+from lightning_fastdata.trials.findings import Findings, StepTime
 from lightning_fastdata.trials.outcome import plan_of
-from lightning_fastdata.trials.search import Findings, Search, StepTime
+from lightning_fastdata.trials.search import Search
 from lightning_fastdata.trials.subject import Subject
 from lightning_fastdata.trials.trial import Trial
 

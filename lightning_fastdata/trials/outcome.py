@@ -6,7 +6,8 @@ from statistics import mean
 
 from lightning_fastdata.errors import ShortageWarning
 from lightning_fastdata.plan import Candidate, LoaderPlan
-from lightning_fastdata.trials.search import TOLERATED_SHORTFALL, Findings
+from lightning_fastdata.trials.findings import Findings
+from lightning_fastdata.trials.search import TOLERATED_SHORTFALL
 from lightning_fastdata.trials.subject import plan_with
 from lightning_fastdata.tuning.wording import size_words, time_words
 

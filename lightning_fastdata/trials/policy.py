@@ -15,7 +15,10 @@ Measured = Mapping[int, Sequence[float]]
 
 
 def next_number(
-    predicted: Mapping[int, float], measured: Measured, max_stall_fraction: float
+    predicted: Mapping[int, float],
+    measured: Measured,
+    max_stall_fraction: float,
+    floors: Mapping[int, float] | None = None,
 ) -> int | None:
     """Say how many workers to try next.
 
@@ -26,17 +29,20 @@ def next_number(
         predicted: The stall of each number that may be taken, as far as it is known by now.
         measured: What trials gave so far; their numbers are among the predicted ones.
         max_stall_fraction: The limit, 0 to 1.
+        floors: What the stall of each number that was tried would have been, had every batch lain
+            ready: taking them takes its time, and with more workers not less of it.
 
     Returns:
         A number that was tried at most once so far; ``None`` when all is settled.
     """
-    numbers = sorted(predicted)
-    stalls = _stalls(predicted, measured)
+    numbers, floors = sorted(predicted), floors or {}
+    stalls = _stalls(above_floors(predicted, measured, floors), measured)
     wanted = _fewest(stalls, max_stall_fraction)
     doubtful = [
         n
         for n, tries in measured.items()
         if n <= wanted and len(tries) < MOST_TRIES and 0 < stalls[n] - max_stall_fraction <= NOISE
+        if floors.get(n, 0.0) <= max_stall_fraction
     ]
     if doubtful:  # by chance over the limit, perhaps
         return max(doubtful)
@@ -48,10 +54,28 @@ def next_number(
     lower, upper = numbers[max(0, place - 1)], numbers[min(place + 1, len(numbers) - 1)]
     if lower not in measured and predicted[lower] - margin <= limit:
         return lower
-    promised = stalls[wanted] - (predicted[upper] - margin)
+    promised = stalls[wanted] - max(predicted[upper] - margin, floors.get(wanted, 0.0))
     if stalls[wanted] > max_stall_fraction and upper not in measured and promised > WORTH_IT:
         return upper
     return None
+
+
+def above_floors(
+    predicted: Mapping[int, float], measured: Measured, floors: Mapping[int, float]
+) -> dict[int, float]:
+    """Give the predictions, those of more workers than were tried no lower than what was seen.
+
+    Args:
+        predicted: The stall of each number.
+        measured: What trials gave.
+        floors: As ``next_number`` takes them.
+    """
+    return {
+        n: stall
+        if n in measured
+        else max([stall, *(floor for m, floor in floors.items() if 0 < m < n)])
+        for n, stall in predicted.items()
+    }
 
 
 def best_number(

@@ -3,10 +3,8 @@
 import math
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from statistics import mean
+from dataclasses import replace
 
 from lightning_fastdata.loader.make import is_gather, is_rows
 from lightning_fastdata.loader.measure import key_of
@@ -14,7 +12,9 @@ from lightning_fastdata.loader.probing import probe
 from lightning_fastdata.loader.serves import ring_problem
 from lightning_fastdata.machine import most_workers_on, read_machine
 from lightning_fastdata.plan import EngineName
+from lightning_fastdata.trials.findings import Findings, StepTime
 from lightning_fastdata.trials.policy import (
+    above_floors,
     best_number,
     interleaved,
     next_number,
@@ -24,8 +24,7 @@ from lightning_fastdata.trials.policy import (
 from lightning_fastdata.trials.step import StandInStep
 from lightning_fastdata.trials.subject import Subject, loader_of, plan_with, untouched
 from lightning_fastdata.trials.trial import Trial, run_trial
-from lightning_fastdata.tuning.fingerprint import PlanKey
-from lightning_fastdata.tuning.forecast import Demand, Forecast, Supply, forecast
+from lightning_fastdata.tuning.forecast import Demand, Supply, forecast
 from lightning_fastdata.tuning.probe import ProbeFacts
 from lightning_fastdata.tuning.replay import Steps
 from lightning_fastdata.tuning.supply import DRAWN_BATCHES, supply_of, supply_of_batches
@@ -36,63 +35,6 @@ FITS_FRACTION = 0.5  # of free memory that files may fill and still be there in 
 ROUNDS = 2  # of an exhaustive search: what two differ by is noise
 IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
 LEAST_BATCHES = 5  # that any trial takes: two to settle, three measured
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepTime:
-    """What training does between two batches."""
-
-    step_ns: int
-    """Without its wait for data, 1 or more."""
-    host_cores: float = 0.0
-    """Cores' worth that the training process computes meanwhile."""
-    is_on_cuda: bool = False
-    """Whether batches go to a CUDA device."""
-    source: str = "given"
-    """Where it comes from, for people."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Findings:
-    """All that a search came to know."""
-
-    subject: Subject
-    key: PlanKey
-    """What the choice is remembered by, taken before a sample was read: a dataset may count reads.
-    """
-    step: StepTime | None
-    """``None``: the most batches a second are looked for."""
-    max_stall_fraction: float
-    cores: float
-    facts: ProbeFacts | None
-    """``None``: no sample could be measured by itself."""
-    forecasts: dict[int, Forecast] = field(default_factory=dict)
-    """By the number of workers, from what the last trial showed."""
-    foreseen: dict[int, Forecast] = field(default_factory=dict)
-    """The same before any trial of that number."""
-    trials: list[Trial] = field(default_factory=list)
-    """In the order in which they were made."""
-    chosen: int = 0
-    """Workers to take."""
-    is_settled: bool = False
-    """Whether the choice needed no more trials; else the time was up."""
-    spent_ns: int = 0
-    """Of the whole search."""
-
-    def measured_stalls(self) -> dict[int, list[float]]:
-        """The stall of each trial (0 to 1), by the number of workers."""
-        return self._by_number(lambda trial: trial.stall_fraction)
-
-    def measured_rates(self) -> dict[int, float]:
-        """Batches a second of each number that was tried, by their mean."""
-        rates = self._by_number(lambda trial: trial.batches_per_s)
-        return {number: mean(each) for number, each in rates.items()}
-
-    def _by_number(self, figure: Callable[[Trial], float]) -> dict[int, list[float]]:
-        found: defaultdict[int, list[float]] = defaultdict(list)
-        for trial in self.trials:
-            found[trial.num_workers].append(figure(trial))
-        return dict(found)
 
 
 class Search:
@@ -187,7 +129,7 @@ class Search:
 
     def _next_number(self) -> int | None:
         predicted, measured, limit = self._figures()
-        return next_number(predicted, measured, limit)
+        return next_number(predicted, measured, limit, self._floors())
 
     def _least_ns(self, number: int) -> float:
         """What a trial takes at least; 0 where nothing is known, and a trial alone can tell."""
@@ -263,9 +205,16 @@ class Search:
     def _concluded(self) -> Findings:
         findings = self.findings
         predicted, measured, limit = self._figures()
+        predicted = above_floors(predicted, measured, self._floors())
         findings.chosen = best_number(predicted or {0: 0.0}, measured, limit)
         findings.spent_ns = self._clock_ns() - self._began_ns
         return findings
+
+    def _floors(self) -> dict[int, float]:
+        """What more workers cannot change, by the numbers that were tried."""
+        if self.findings.step is None:
+            return {}  # it is in the batches a second that are compared then
+        return self.findings.floors()
 
     def _engine(self) -> EngineName:
         is_torch = self._subject.engine == "torch" or ring_problem() is not None

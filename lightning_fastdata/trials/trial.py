@@ -38,6 +38,21 @@ class Trial:
         return self.wait_ns / whole_ns if whole_ns else 0.0
 
     @property
+    def floor_fraction(self) -> float:
+        """Share of the time (0 to 1) that the loop would have waited, had each batch lain ready.
+
+        More workers leave it as it is. Without any, it is 0.
+        """
+        late_ns = sum(
+            max(0, min(batch.taken_ns, batch.arrived_ns) - batch.wanted_ns)
+            if batch.arrived_ns is not None
+            else batch.taken_ns - batch.wanted_ns
+            for batch in self.times
+        )
+        whole_ns = self.wait_ns + self.busy_ns
+        return max(0, self.wait_ns - late_ns) / whole_ns if whole_ns else 0.0
+
+    @property
     def batches_per_s(self) -> float:
         """That the loop got."""
         return self.batches * 1e9 / max(1, self.wait_ns + self.busy_ns)

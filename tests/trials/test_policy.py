@@ -196,3 +196,23 @@ def test_an_exhaustive_order_has_each_number_once_and_neighbours_apart(most: int
     assert sorted(order) == list(range(most + 1))
     if most >= 4:
         assert all(abs(a - b) > 1 for a, b in pairwise(order))
+
+
+def test_more_workers_are_not_tried_against_what_taking_batches_takes() -> None:
+    predicted = {0: 0.3, 1: 0.0, 2: 0.0, 3: 0.0}
+
+    assert next_number(predicted, {1: [0.06]}, LIMIT) == 2
+    assert next_number(predicted, {1: [0.06]}, LIMIT, floors={1: 0.055}) is None
+
+
+def test_a_number_is_not_tried_again_where_taking_batches_alone_takes_too_long() -> None:
+    predicted = {0: 0.5, 1: 0.03}
+
+    assert next_number(predicted, {1: [0.035]}, LIMIT, floors={1: 0.001}) == 1
+    assert next_number(predicted, {1: [0.035]}, LIMIT, floors={1: 0.03}) is None
+
+
+def test_what_no_number_can_change_is_no_reason_against_the_training_process() -> None:
+    predicted = {0: 0.034, 1: 0.007, 2: 0.006}
+
+    assert next_number(predicted, {1: [0.05]}, LIMIT, floors={1: 0.045}) == 0

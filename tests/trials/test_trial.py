@@ -12,9 +12,10 @@ from torch.utils.data import BatchSampler, WeightedRandomSampler
 from trial_sets import MS, FakeClock, Numbers
 
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
+from lightning_fastdata.trace.work import BatchTimes
 from lightning_fastdata.trials.step import StandInStep
 from lightning_fastdata.trials.subject import Subject, loader_of, plan_with
-from lightning_fastdata.trials.trial import run_trial
+from lightning_fastdata.trials.trial import Trial, run_trial
 
 NEVER_NS = 2**63
 
@@ -61,6 +62,34 @@ def test_the_stall_is_the_share_of_the_loops_time_that_it_waited(
     assert trial.batches_per_s == pytest.approx(1000 / (wait_ms + step_ms))
     assert trial.wait_ns + trial.busy_ns >= 1000 * MS
     assert trial.batches >= 20
+
+
+def test_waits_for_batches_that_lay_ready_are_what_more_workers_cannot_change() -> None:
+    ready, late = (
+        BatchTimes(
+            number=number,
+            asked_ns=0,
+            sent_ns=None,
+            arrived_ns=arrived_ns,
+            wanted_ns=100,
+            taken_ns=130,
+            size_bytes=None,
+            chunks=(),
+        )
+        for number, arrived_ns in enumerate((90, 120))
+    )
+    trial = Trial(
+        num_workers=1,
+        prefetch_batches=4,
+        batches=2,
+        wait_ns=60,
+        busy_ns=140,
+        whole_ns=900,
+        times=(ready, late),
+    )
+
+    assert trial.stall_fraction == 0.3
+    assert trial.floor_fraction == 0.2  # 30 of the first, 10 of the second
 
 
 def test_what_is_waited_while_workers_start_and_queues_fill_is_left_out() -> None:

@@ -38,6 +38,24 @@ def test_grows_by_one_where_replay_says_that_there_are_enough() -> None:
     assert (change.kind, change.after) == ("grow", 6)
 
 
+def test_workers_that_multiply_the_batches_are_taken_and_kept_though_the_stall_hardly_falls() -> (
+    None
+):
+    """Four times the batches are 0.8 % of the time where training does little but wait."""
+    controller = Controller(replace(LIMITS, most_workers=4, cores=2), num_workers=1)
+
+    grown = after(controller, window(1, stall=0.998, work_ms=2500, step_ms=5, cpu=0.1))
+    windows = [
+        window(4, stall=0.992, work_ms=2500, step_ms=5, cpu=0.1, at_s=at_s) for at_s in (3, 6, 9)
+    ]
+
+    assert grown is not None
+    assert (grown.kind, grown.after) == ("grow", 4)
+    assert after(controller, *windows) is None
+    assert controller.changes[0].measured_stall_fraction == 0.992
+    assert controller.num_workers == 4
+
+
 def test_grows_by_one_where_nothing_is_known_of_costs() -> None:
     change = Controller(LIMITS, num_workers=1).see(window(1, stall=0.5, knows_costs=False))
 

@@ -121,7 +121,9 @@ def test_growth_out_of_the_training_process_is_rolled_back_to_one_worker() -> No
     limits = replace(LIMITS, least_workers=0)
     controller = Controller(limits, num_workers=0)
 
-    change = after(controller, window(0, stall=0.8), window(4, stall=0.8))
+    change = after(
+        controller, window(0, stall=0.8), *(window(4, stall=0.8) for _ in "12")
+    )  # two windows, until what is in flight has been gone through
 
     assert change is not None
     assert (change.kind, change.after) == ("roll_back", 1)

@@ -99,7 +99,7 @@ def _a_little_more(
 
 
 def _worth(stall_fraction: float) -> float:
-    """What a stall has to fall by: where training does little but wait, a little is many batches."""
+    """What a stall has to fall by. Where training does little but wait, a little is much."""
     return min(CLOSE_ENOUGH, RATE_GAINED * max(0.0, 1.0 - stall_fraction))
 
 
