@@ -81,7 +81,8 @@ class EngineLoader(DataLoader[Any]):
         workers goes on with them. Torch's own workers, and having none again, begin with the next
         pass. ``plan``, ``num_workers`` and ``prefetch_factor`` follow.
 
-        Call it in the thread that takes the batches.
+        Call it in the thread that takes the batches. A loader with ``num_workers="auto"`` goes on
+        from there: it may change the number again when training shows that it needs another.
 
         Args:
             num_workers: 0 or more; 0 loads in this process.

@@ -181,7 +181,7 @@ def _weighed(
     elif facts.is_cold:
         batch += " while its files come from storage"
     handover_ns = supply.next_ns
-    if work_ns <= handover_ns and wishes.engine == "auto":
+    if work_ns <= handover_ns and (wishes.engine == "auto" or not situation.step_time_s):
         handover = time_words(handover_ns)
         return 0, f"{batch}, and handing it over from a worker would cost {handover}", ()
     step_ns = None if not situation.step_time_s else round(situation.step_time_s * 1e9)

@@ -104,8 +104,9 @@ def _for_any_step(cast: Callable[[int], Forecast], most: int) -> tuple[int, str]
         return cast(num_workers).batches_per_s or 0.0
 
     top_per_s = max(per_s(each) for each in (*_readable(most), most))
+    # One at least: a worker makes batches while training computes, however long that takes.
     number = fewest_that_do(
-        lambda each: max(0.0, 1.0 - per_s(each) / top_per_s), most, THROUGHPUT_LOST
+        lambda each: max(0.0, 1.0 - per_s(each) / top_per_s), most, THROUGHPUT_LOST, least=1
     )
     return number, (
         f"{_with(number)} {per_s(number):.3g} batches/s are made, and with up to {most} at most "

@@ -209,7 +209,7 @@ def test_a_ring_may_use_what_dev_shm_does_not_have() -> None:
 
     plan = plan_of(situation, facts(10**10, 10**6))
 
-    assert (plan.engine, plan.num_workers, plan.prefetch_batches) == ("ring", 4, 8)
+    assert (plan.engine, plan.num_workers, plan.prefetch_batches) == ("ring", 4, 16)
 
 
 def test_a_ring_that_cannot_serve_is_refused_where_it_was_asked_for() -> None:

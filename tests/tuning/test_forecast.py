@@ -174,4 +174,4 @@ def test_memory_is_that_of_batches_in_flight_and_in_hand() -> None:
 
     found = forecast(supply, demand_of(10), engine="ring", num_workers=4, cores=8)
 
-    assert (found.prefetch_batches, found.memory_bytes) == (8, 1000)
+    assert (found.prefetch_batches, found.memory_bytes) == (16, 1800)

@@ -74,7 +74,7 @@ def test_without_a_step_candidates_tell_batches_a_second_and_no_stall() -> None:
         (8.0, 60.0, "a step takes 60 s: without workers the loader keeps up (predicted stall 0."),
         (8.0, 0.05, "a step takes 50 ms: with 2 workers the loader keeps up (predicted stall 0."),
         (2.0, 0.001, "with 2 workers it is about as good as with any number up to 2 (predicted"),
-        (2.0, None, "without workers 16.7 batches/s are made, and with up to 1 at most 16.7. The"),
+        (2.0, None, "with 1 worker 16.6 batches/s are made, and with up to 1 at most 16.7. The"),
     ],
 )
 def test_the_reason_for_the_number_is_a_sentence_with_its_figures(
