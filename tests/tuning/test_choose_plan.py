@@ -124,8 +124,9 @@ def test_a_number_that_training_may_not_change_has_no_budget(
         or situation.is_stream
     ):
         assert plan.max_workers is None
-    elif plan.shortage is None:
-        assert plan.max_workers is not None
+    elif plan.shortage is None and plan.max_workers is None:  # not wanted now, and no room later
+        assert plan.num_workers == 0
+        assert "; 0 where" in plan.reasons["max_workers"]
 
 
 @given(situation=SITUATIONS, found=FACTS, wishes=wishes_of())
