@@ -25,13 +25,11 @@ from lightning_fastdata.trials.step import StandInStep
 from lightning_fastdata.trials.subject import Subject, loader_of, plan_with, untouched
 from lightning_fastdata.trials.trial import Trial, run_trial
 from lightning_fastdata.tuning.forecast import Demand, Supply, forecast
-from lightning_fastdata.tuning.probe import ProbeFacts
 from lightning_fastdata.tuning.replay import Steps
 from lightning_fastdata.tuning.supply import DRAWN_BATCHES, supply_of, supply_of_batches
 
 MOST_WORKERS = 256  # guess: more than any rank's storage answers at a time
 TOLERATED_SHORTFALL = 0.05  # of batches a second, where no step time says what is needed
-FITS_FRACTION = 0.5  # of free memory that files may fill and still be there in the next epoch
 ROUNDS = 2  # of an exhaustive search: what two differ by is noise
 IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
 LEAST_BATCHES = 5  # that any trial takes: two to settle, three measured
@@ -123,7 +121,7 @@ class Search:
         facts, subject = self.findings.facts, self._subject
         if facts is None:  # the first trial tells what a batch costs
             return 0 if is_gather(subject.recipe) else min(1, self._most)
-        fits = self._fits_in_memory(facts)
+        fits = facts.stays_in(self._memory_bytes, subject.samples_a_batch)
         self._foresee(supply_of(facts, subject.samples_a_batch, self._is_cut(), fits))
         return self._next_number()
 
@@ -222,12 +220,6 @@ class Search:
 
     def _is_cut(self) -> bool:
         return self._engine() == "ring" and is_rows(self._subject.recipe)
-
-    def _fits_in_memory(self, facts: ProbeFacts) -> bool | None:
-        if not facts.read_bytes or self._memory_bytes is None:
-            return None
-        batches = len(self._subject.dataset) / self._subject.samples_a_batch
-        return math.ceil(batches) * facts.read_bytes < FITS_FRACTION * self._memory_bytes
 
 
 def _supply_of(trial: Trial, *, is_cut: bool) -> Supply:

@@ -22,7 +22,6 @@ __all__ = ["HANDOVER_BYTES_PER_S", "HANDOVER_NS", "Situation", "Wishes", "choose
 HANDOVER_NS = 300_000  # of a small batch from torch's workers; two Xeon cores, torch 2.14
 HANDOVER_BYTES_PER_S = 2.4e9  # 3,891 samples/s of 602 kB from torch's workers, the same machine
 LEAST_TIMEOUT_S, TIMEOUT_SAMPLES = 60.0, 100  # guess: no sample takes a hundred times the usual
-STAYS_IN_MEMORY = 0.5  # of what is free, for files that were read; the rest is other people's
 EARLIER = {
     "run": "an earlier run on this kind of machine came to it",
     "tune": "tune came to it on this kind of machine",
@@ -174,7 +173,9 @@ def _weighed(
 ) -> tuple[int, str, tuple[Candidate, ...]]:
     """The number of workers by replay, why, and what else was replayed."""
     engine = _worker_engine(wishes, situation)
-    work_ns = expected_wall_ns(facts, _stays_in_memory(facts, situation))
+    work_ns = expected_wall_ns(
+        facts, facts.stays_in(situation.memory_available_bytes, situation.batch_size)
+    )
     batch = f"a batch of {size_words(facts.batch_bytes)} takes {time_words(work_ns)} to make"
     if work_ns < facts.batch_wall_ns:
         batch += f" once its files are in memory ({time_words(facts.batch_wall_ns)} before)"
@@ -239,21 +240,15 @@ def _most(situation: Situation, facts: ProbeFacts | None) -> int:
 
 def _supply(facts: ProbeFacts, situation: Situation, engine: EngineName) -> Supply:
     supply = supply_of(
-        facts, situation.batch_size, facts.is_cut, _stays_in_memory(facts, situation)
+        facts,
+        situation.batch_size,
+        facts.is_cut,
+        facts.stays_in(situation.memory_available_bytes, situation.batch_size),
     )
     if engine == "ring":
         return supply
     handover_ns = HANDOVER_NS + facts.batch_bytes / HANDOVER_BYTES_PER_S * 1e9
     return replace(supply, next_ns=round(handover_ns))
-
-
-def _stays_in_memory(facts: ProbeFacts, situation: Situation) -> bool | None:
-    """Whether all of the dataset's files may stay in memory once they were read."""
-    free_bytes = situation.memory_available_bytes
-    if not facts.read_bytes or facts.length is None or free_bytes is None:
-        return None
-    all_bytes = facts.read_bytes / situation.batch_size * facts.length
-    return all_bytes <= STAYS_IN_MEMORY * free_bytes
 
 
 def _room(situation: Situation, facts: ProbeFacts | None) -> Room:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+STAYS_IN_MEMORY = 0.5  # of what is free, for files that were read; the rest is other people's
 COLD_FROM_STORAGE, COLD = 1.25, 2.0  # times the second reading; the first where bytes were seen
 
 
@@ -47,6 +48,20 @@ class ProbeFacts:
             return False
         times = COLD_FROM_STORAGE if self.read_bytes else COLD
         return self.batch_wall_ns > times * self.warm_batch_wall_ns
+
+    def stays_in(self, free_bytes: int | None, batch_size: int) -> bool | None:
+        """Say whether all of the dataset's files may stay in memory once they were read.
+
+        Args:
+            free_bytes: Memory that is free; ``None`` is not known.
+            batch_size: Samples of the batch that these facts are of.
+
+        Returns:
+            ``None`` where nothing came from storage, or it is not known.
+        """
+        if not self.read_bytes or self.length is None or free_bytes is None:
+            return None
+        return self.read_bytes / batch_size * self.length <= STAYS_IN_MEMORY * free_bytes
 
     def scaled(self, factor: float) -> "ProbeFacts":
         """Give the facts of a batch that has so many times the samples."""

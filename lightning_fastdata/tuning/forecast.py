@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import cycle, islice
 
 from lightning_fastdata.plan import EngineName
@@ -163,14 +162,6 @@ def fewest_that_do(
         else:
             too_few = middle
     return best
-
-
-def stalls_by_workers(
-    supply: Supply, demand: Demand, engine: EngineName, cores: float
-) -> Callable[[int], float]:
-    """Give the predicted stall for a number of workers, as ``fewest_that_do`` asks for it."""
-    forecast_for = partial(forecast, supply, demand, engine=engine, cores=cores)
-    return lambda num_workers: forecast_for(num_workers=num_workers).stall_fraction
 
 
 def _limit(best: float, max_stall_fraction: float) -> float:

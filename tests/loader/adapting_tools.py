@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lightning_fastdata.loader.adapting import Adaptation, AdaptingEngine
 from lightning_fastdata.loader.engine import HostBatch, Request
@@ -15,6 +16,19 @@ from lightning_fastdata.tuning.control.window import Window
 
 MS = 1_000_000
 S = 1_000_000_000
+PLAIN_WINDOW = Window(
+    began_ns=0,
+    ended_ns=1,
+    num_workers=1,
+    batches=1,
+    busy_ns=1,
+    stall_ns=0,
+    ready_fraction=1.0,
+    costs=(),
+    work_ns=0,
+    cpu_ns=0,
+    core_wait_ns=None,
+)
 
 
 @dataclass
@@ -180,3 +194,16 @@ class Loop:
         for _ in range(count):
             self.adapting.next()
             self.clock.now_ns += step_ns
+
+
+def want_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every loader's controller want two workers, after the loader's second batch."""
+    monkeypatch.setattr(
+        "lightning_fastdata.loader.meter.Meter.is_due",
+        lambda self, now_ns, is_first: self._batches > 0,
+    )
+    monkeypatch.setattr("lightning_fastdata.loader.meter.FIRST_NS", 0)
+    monkeypatch.setattr(
+        "lightning_fastdata.loader.engine_loader.adaptation_of",
+        lambda plan, recipe, share: Adaptation(lambda _: FakeControls(2), lambda _: Alone()),
+    )

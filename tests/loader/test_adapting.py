@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from adapting_tools import (
     MS,
+    PLAIN_WINDOW,
     Alone,
     FakeClock,
     FakeControls,
@@ -432,22 +433,8 @@ def test_a_plan_with_a_limit_is_adapted_within_it() -> None:
 
 def test_only_the_newest_changes_are_kept() -> None:
     loop = Loop(FakeControls(), agrees=Others(9, "rank 1"))
-    window = Window(
-        began_ns=0,
-        ended_ns=1,
-        num_workers=1,
-        batches=1,
-        busy_ns=1,
-        stall_ns=0,
-        ready_fraction=1.0,
-        costs=(),
-        work_ns=0,
-        cpu_ns=0,
-        core_wait_ns=None,
-    )
-
     for number in range(300):
-        loop.adaptation.see(replace(window, ended_ns=number))
+        loop.adaptation.see(replace(PLAIN_WINDOW, ended_ns=number))
 
     assert [change.at_ns for change in loop.adaptation.changes] == list(range(44, 300))
-    assert change_of(window, 9).before == 1
+    assert change_of(PLAIN_WINDOW, 9).before == 1

@@ -3,26 +3,11 @@
 from contextlib import closing
 
 import pytest
-from adapting_tools import Alone, FakeControls
+from adapting_tools import PLAIN_WINDOW, Alone, FakeControls
 from sample_sets import Numbers, loader_of
 from test_agree import StrictStore, rank_of
 
 from lightning_fastdata.loader.adapting import Adaptation
-from lightning_fastdata.tuning.control.window import Window
-
-WINDOW = Window(
-    began_ns=0,
-    ended_ns=1,
-    num_workers=1,
-    batches=1,
-    busy_ns=1,
-    stall_ns=0,
-    ready_fraction=1.0,
-    costs=(),
-    work_ns=0,
-    cpu_ns=0,
-    core_wait_ns=None,
-)
 
 
 def adaptation_of_rank(store: StrictStore, rank: int, wants: int) -> Adaptation:
@@ -40,7 +25,12 @@ def test_loaders_belong_together_by_the_order_of_their_first_passes() -> None:
     for rank in range(2):
         val[rank].join(1)
         train[rank].join(1)
-    found = [val[0].see(WINDOW), train[0].see(WINDOW), train[1].see(WINDOW), val[1].see(WINDOW)]
+    found = [
+        val[0].see(PLAIN_WINDOW),
+        train[0].see(PLAIN_WINDOW),
+        train[1].see(PLAIN_WINDOW),
+        val[1].see(PLAIN_WINDOW),
+    ]
 
     assert [number for number, _ in found] == [2, 5, 5, 2]
 

@@ -9,12 +9,11 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from adapting_tools import MS, Alone, FakeControls, chunk
+from adapting_tools import MS, chunk, want_two_workers
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_fastdata.callback.watching import LoaderWatch
-from lightning_fastdata.loader.adapting import Adaptation
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.stopwatch import Stopwatch
 from lightning_fastdata.stalls.workload import FEWEST_SINCE_CHANGE, workload_of
@@ -100,15 +99,7 @@ def fit(folder: Path, loaders: Any, **options: Any) -> LoaderRecord:
 @pytest.fixture
 def one_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each loader changes once, after its second batch, to two workers."""
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.meter.Meter.is_due",
-        lambda self, now_ns, is_first: self._batches > 0,
-    )
-    monkeypatch.setattr("lightning_fastdata.loader.meter.FIRST_NS", 0)
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.engine_loader.adaptation_of",
-        lambda plan, recipe, share: Adaptation(lambda _: FakeControls(2), lambda _: Alone()),
-    )
+    want_two_workers(monkeypatch)
 
 
 @pytest.mark.usefixtures("one_change")

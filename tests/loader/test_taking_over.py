@@ -7,11 +7,10 @@ from typing import Any, cast
 
 import pytest
 import torch
-from adapting_tools import MS, Alone, FakeControls, Loop, S
+from adapting_tools import MS, FakeControls, Loop, S, want_two_workers
 from sample_sets import MORE_WORKERS_THAN_CORES, Numbers, loader_of, plain
 from test_resize import WorkerNumbers
 
-from lightning_fastdata.loader.adapting import Adaptation
 from lightning_fastdata.loader.ring.crew import Crew
 from lightning_fastdata.loader.ring.jobs import Jobs
 from lightning_fastdata.loader.ring.settings import RingSettings
@@ -152,15 +151,7 @@ class Locked(Numbers):
 @pytest.fixture
 def wants_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every loader's controller wants two workers as soon as it is asked."""
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.meter.Meter.is_due",
-        lambda self, now_ns, is_first: self._batches > 0,
-    )
-    monkeypatch.setattr("lightning_fastdata.loader.meter.FIRST_NS", 0)
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.engine_loader.adaptation_of",
-        lambda plan, recipe, share: Adaptation(lambda _: FakeControls(2), lambda _: Alone()),
-    )
+    want_two_workers(monkeypatch)
 
 
 @pytest.mark.usefixtures("wants_two")

@@ -12,7 +12,6 @@ from lightning_fastdata.tuning.forecast import (
     Supply,
     fewest_that_do,
     forecast,
-    stalls_by_workers,
 )
 from lightning_fastdata.tuning.replay import BatchCost, Span, Steps
 
@@ -156,17 +155,6 @@ def test_many_workers_that_are_too_few_are_seen_to_be(num_workers: int, is_cut: 
     )
 
     assert found.stall_fraction == pytest.approx(0.5, abs=0.06)
-
-
-def test_stalls_by_workers_are_those_of_the_forecast() -> None:
-    supply, demand = supply_of_batches_of(30), demand_of(10)
-
-    stall_of = stalls_by_workers(supply, demand, "ring", 8)
-
-    for number in (0, 1, 3):
-        found = forecast(supply, demand, engine="ring", num_workers=number, cores=8)
-        assert stall_of(number) == found.stall_fraction
-    assert stall_of(0) == pytest.approx(0.75)
 
 
 def test_memory_is_that_of_batches_in_flight_and_in_hand() -> None:
