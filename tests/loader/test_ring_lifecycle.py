@@ -61,7 +61,8 @@ def test_many_short_epochs_hold_on_to_no_more_than_a_few(epochs: int, persistent
     for _ in range(epochs):
         assert numbers_of(loader) == list(range(12))
 
-    assert counts() == counted
+    # How many slots are in use at once is a matter of timing; each is a descriptor and a few maps.
+    assert (counts() - counted).total() < 20, "more than a few slots came with the epochs"
     assert memory_bytes() < taken_bytes + 8 * 2**20  # a 4 KiB page kept an epoch would be half
 
 
@@ -74,7 +75,7 @@ def test_passes_left_half_way_hold_on_to_no_more_than_a_few() -> None:
     for _ in range(100):
         next(iter(loader))
 
-    assert counts() == counted
+    assert (counts() - counted).total() < 20
 
 
 def test_the_memory_of_kept_batches_is_given_back_once_they_are_dropped() -> None:
@@ -197,6 +198,7 @@ def test_a_pool_that_shrinks_in_mid_epoch_has_no_more_workers_than_wanted() -> N
         depth=4,
     )
     seen: set[psutil.Process] = set()
+    others = psutil.Process().children()
 
     with closing(ring):
         for number, size in enumerate([1, 6, 2, 5, 1, 3, 1]):
@@ -204,7 +206,7 @@ def test_a_pool_that_shrinks_in_mid_epoch_has_no_more_workers_than_wanted() -> N
             for place in range(20):
                 ring.submit(of_four(20 * number + place))
             assert [ring.next().data.tolist() for _ in range(20)] == [[0, 1, 2, 3]] * 20
-            nursery = next(child for child in psutil.Process().children() if child.children())
+            (nursery,) = (child for child in psutil.Process().children() if child not in others)
             assert len(left_above(size, nursery)) == size
             seen |= set(nursery.children())
 
