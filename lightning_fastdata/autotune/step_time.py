@@ -22,8 +22,8 @@ from lightning_fastdata.trials import StepTime
 from lightning_fastdata.trials.subject import loader_of, plan_with
 
 MOST_STEPS, LONGEST_S = 50, 3.0  # guess: steps repeat themselves
-FEWEST_STEPS = 4  # guess: however slow they are
-WARM_UP_STEPS = 4  # guess: compilers, allocators and autotuning are done by then
+FEWEST_STEPS = 2  # however slow they are
+WARM_UP_STEPS = 4  # guess: compilers, allocators and autotuning are done by then; of slow ones, 1
 SAID_STEPS = 10_000  # guess: of an epoch, for who asks; more than are made
 _CHATTY = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 
@@ -135,6 +135,8 @@ class _SameBatch:
         self.module: Any = None
         self._marks: list[tuple[int, int]] = []
         """By the wall clock and by this process's CPU time, at each question for a batch."""
+        self._warm_up: int | None = None
+        """Steps that do not count; ``None`` while they go on."""
 
     def __len__(self) -> int:
         # Schedules of learning rates are laid over the epoch's steps; it ends long before.
@@ -147,7 +149,8 @@ class _SameBatch:
         marks = self._marks
         while True:
             is_last = self._is_enough()
-            if len(marks) == WARM_UP_STEPS:
+            if self._warm_up is None and self._is_warm():
+                self._warm_up = len(marks)
                 self._wait_for_device()
             cpu_ns = time.process_time_ns()
             if is_last:  # what the host has queued is a part of its steps; waiting is no work
@@ -158,12 +161,20 @@ class _SameBatch:
             # What is delivered in training's own process is a part of its step.
             yield self._batch if deliver is None else deliver(self._batch, len(marks))
 
+    def _is_warm(self) -> bool:
+        """Whether the step that ends now is the last one of the warm-up."""
+        steps = len(self._marks)
+        return steps >= WARM_UP_STEPS or (steps >= 1 and self._is_over(self._marks[0][0]))
+
     def _is_enough(self) -> bool:
-        steps = len(self._marks) - WARM_UP_STEPS
-        if steps < FEWEST_STEPS:
+        if self._warm_up is None or len(self._marks) - self._warm_up < FEWEST_STEPS:
             return False
-        spent_ns = time.perf_counter_ns() - self._marks[WARM_UP_STEPS][0]
-        return steps >= MOST_STEPS or spent_ns > LONGEST_S * 1e9
+        is_over = self._is_over(self._marks[self._warm_up][0])
+        return is_over or len(self._marks) - self._warm_up >= MOST_STEPS
+
+    @staticmethod
+    def _is_over(since_ns: int) -> bool:
+        return time.perf_counter_ns() - since_ns > LONGEST_S * 1e9
 
     def _wait_for_device(self) -> None:
         device = self._trainer.strategy.root_device
@@ -174,7 +185,7 @@ class _SameBatch:
 
     def step_time(self, name: str) -> StepTime:
         """Make a step's time of what was noted."""
-        marks = self._marks[WARM_UP_STEPS:]
+        marks = [] if self._warm_up is None else self._marks[self._warm_up :]
         if len(marks) < 2:
             raise SettingsError(
                 f"{name} trained {max(0, len(self._marks) - 1)} steps, wanted at least "

@@ -19,7 +19,6 @@ from lightning_fastdata.cli.quiet import quiet
 from lightning_fastdata.cli.tune_arguments import ForgetOptions, TuneOptions
 from lightning_fastdata.cli.writable import check_writable
 from lightning_fastdata.errors import DatasetError, FastDataError
-from lightning_fastdata.loader.measure import key_of
 from lightning_fastdata.machine import facts as machine_facts
 from lightning_fastdata.machine import read_machine
 from lightning_fastdata.plan import LoaderPlan
@@ -28,8 +27,8 @@ from lightning_fastdata.report.tuning import TuningReport, render_tuning
 from lightning_fastdata.report.tuning_plot import check_matplotlib, write_plot
 from lightning_fastdata.report.tuning_words import chosen_of, workers_words
 from lightning_fastdata.report.units import percent, rate
-from lightning_fastdata.trials import Findings, Subject, Trial
-from lightning_fastdata.tuning.fingerprint import PlanKey
+from lightning_fastdata.trials import Findings, Trial
+from lightning_fastdata.tuning.fingerprint import fingerprint
 from lightning_fastdata.tuning.memory import PlanMemory
 from lightning_fastdata.tuning.remembered import Remembered
 
@@ -108,9 +107,10 @@ def run_forget(options: ForgetOptions) -> int:
     else:
         with quiet():
             subject = source_of(_source_at(options.target), options.batch_size).subject
-        key = _key_of(subject)
-        count = memory.forget(key)
-        of_what = f"of {options.target} in batches of {key.batch_size} on {key.machine}"
+        count = memory.forget(fingerprint(subject.recipe.dataset), options.batch_size)
+        of_what = f"of {options.target}"
+        if options.batch_size is not None:
+            of_what += f" in batches of {options.batch_size}"
     if count:
         print(f"Forgot {count} choice{'' if count == 1 else 's'} {of_what}.")
     else:
@@ -162,10 +162,6 @@ def _model_at(place: str) -> Any:
     if isinstance(found, type) or not hasattr(found, "training_step"):
         return call_user(found, f"building {place}", "wanted it to work without arguments")
     return found
-
-
-def _key_of(subject: Subject) -> PlanKey:
-    return key_of(subject.recipe, subject.samples_a_batch, read_machine(os.environ))
 
 
 def _keep(options: TuneOptions, plan: LoaderPlan, found: Findings) -> bool:

@@ -73,7 +73,7 @@ class ForgetOptions:
     target: str | None
     """Whose choices; ``None`` is all."""
     batch_size: int | None
-    """Of which size of batch; ``None`` is the target's own."""
+    """For which size of batch; ``None`` is any."""
 
 
 def add_tune(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -116,7 +116,7 @@ def add_tune(commands: "argparse._SubParsersAction[Any]") -> None:
     tune.add_argument(
         "--forget",
         action="store_true",
-        help="forget what is remembered of TARGET at its batch size, or without a TARGET all",
+        help="forget what is remembered of TARGET (of one --batch-size, or any), or without it all",
     )
 
 

@@ -24,7 +24,8 @@ class Used:
         key: What its plan is remembered by.
         loader: The loader.
         batch_bytes: Of one batch; ``None`` is not known.
-        before: The one before it under the same name, in the same run; it started with its number.
+        before: The one before it under the same name, in the same run: epochs that are short, each
+            with a loader of its own, prove a number together.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Used:
         before: "Used | None" = None,
     ) -> None:
         self.key = key
-        self._was_proven = before is not None and before.key == key and before.is_proven()
+        self._use_before = (0, 0.0)
+        if before is not None and before.key == key and before.adapts():
+            self._use_before = before.use()
         base = base_of(loader.dataset)
         self.description = f"{len(loader.dataset):,} samples of {type(base).__qualname__}"  # type: ignore[arg-type]  # streams have no key
         self._loader: Callable[[], FastDataLoader | None] = weakref.ref(loader)
@@ -58,9 +61,13 @@ class Used:
 
     def is_proven(self) -> bool:
         """Whether it was used for long enough to have come to something."""
-        pace = self._pace
-        was_long = pace.steps >= LEAST_BATCHES and pace.used_s() >= LEAST_S
-        return self.adapts() and (was_long or self._was_proven)
+        steps, used_s = self.use()
+        return self.adapts() and steps >= LEAST_BATCHES and used_s >= LEAST_S
+
+    def use(self) -> tuple[int, float]:
+        """Give the batches and the seconds that it was used for, with those before it."""
+        steps, used_s = self._use_before
+        return steps + self._pace.steps, used_s + self._pace.used_s()
 
     def decision(self, source: Literal["run", "checkpoint", "loader"], saved_on: str) -> Remembered:
         """Say how it loads now, and what came of it.

@@ -23,7 +23,9 @@ def next_number(
     """Say how many workers to try next.
 
     A number is settled when it was tried and one fewer was tried as well, or is predicted to be
-    over the limit by a clear margin: 0.05, or what predictions were seen to be off by.
+    over the limit by a clear margin: 0.05, or what predictions were seen to be off by. Where none
+    keeps the limit, workers are in each other's way, of which predictions know least: there, half
+    as many are tried as well, and half of those, until fewer are clearly worse.
 
     Args:
         predicted: The stall of each number that may be taken, as far as it is known by now.
@@ -55,9 +57,13 @@ def next_number(
     if lower not in measured and predicted[lower] - margin <= limit:
         return lower
     promised = stalls[wanted] - max(predicted[upper] - margin, floors.get(wanted, 0.0))
-    if stalls[wanted] > max_stall_fraction and upper not in measured and promised > WORTH_IT:
+    if stalls[wanted] <= max_stall_fraction:
+        return None
+    if upper not in measured and promised > WORTH_IT:
         return upper
-    return None
+    half = max(n for n in numbers if n <= wanted // 2)
+    is_worse = any(n < wanted and stalls[n] > limit + NOISE for n in measured)
+    return None if half in measured or half < 1 or is_worse else half
 
 
 def above_floors(

@@ -44,11 +44,9 @@ class PlanMemory:
 
     def recall(self, key: PlanKey) -> Remembered | None:
         """Give what was kept for a key; ``None`` where there is nothing that can be used."""
-        with contextlib.suppress(OSError, ValueError, RecursionError, RuntimeError):
-            with open(self._path(key), "rb") as file:
-                values = json.loads(file.read(_MOST_BYTES))
-            known = isinstance(values, dict) and values.get("version") == _VERSION
-            if known and values.get("key") == asdict(key):
+        with contextlib.suppress(RuntimeError):
+            values = _read(self._path(key))
+            if values.get("version") == _VERSION and values.get("key") == asdict(key):
                 return from_plain(values.get("decision"))
         return None
 
@@ -74,16 +72,26 @@ class PlanMemory:
             return
         self._drop_old()
 
-    def forget(self, key: PlanKey | None = None) -> int:
-        """Delete what was kept for a key, or everything.
+    def forget(self, dataset: str | None = None, batch_size: int | None = None) -> int:
+        """Delete what was kept, on whatever machine and for however many ranks.
+
+        Args:
+            dataset: A fingerprint, as keys have it; ``None`` is any.
+            batch_size: Of one fingerprint, only what was kept for batches of this size; ``None`` is
+                all.
 
         Returns:
             How many decisions were deleted.
         """
+        paths: list[Path] = []
         with contextlib.suppress(RuntimeError):
-            paths = self._plans() if key is None else [self._path(key)]
-            return sum(map(_delete, paths))
-        return 0
+            paths = self._plans()
+        if dataset is not None:
+            wanted: dict[str, str | int] = {"dataset": dataset}
+            if batch_size is not None:
+                wanted["batch_size"] = batch_size
+            paths = [path for path in paths if wanted.items() <= _key_in(path).items()]
+        return sum(map(_delete, paths))
 
     def _path(self, key: PlanKey) -> Path:
         return self._plans_folder() / f"{_PREFIX}{key.name}.json"
@@ -117,6 +125,23 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[Path, float]]:
             if entry.name.startswith(prefix) and entry.name.endswith(".json"):
                 with contextlib.suppress(OSError):  # another process deleted it
                     yield Path(entry.path), entry.stat().st_mtime
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file's values; none where it is not one of ours."""
+    with contextlib.suppress(OSError, ValueError, RecursionError), open(path, "rb") as file:
+        values = json.loads(file.read(_MOST_BYTES))
+        if isinstance(values, dict):
+            return values
+    return {}
+
+
+def _key_in(path: Path) -> dict[str, str | int]:
+    """Give the plain values of a file's key, as far as it has one."""
+    key = _read(path).get("key")
+    if not isinstance(key, dict):
+        return {}
+    return {name: value for name, value in key.items() if isinstance(value, (str, int))}
 
 
 def _delete(path: Path) -> bool:

@@ -128,6 +128,22 @@ def test_a_plan_says_where_the_time_of_a_step_comes_from() -> None:
     assert "cores busy" in plan.reasons["step_time"]
 
 
+def test_of_a_model_with_slow_steps_three_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_fastdata.autotune.step_time.LONGEST_S", 0.0)
+    net = make_net(lightning.pytorch)
+    seen: list[int] = []
+
+    class Slow(net.__class__):  # type: ignore[misc, name-defined]  # made by a function
+        def training_step(self, batch: Any, index: int) -> Any:
+            seen.append(index)
+            return super().training_step(batch, index)
+
+    step = measure_step(Slow(), source_of(NumbersModule(), None))
+
+    assert step.source.startswith("measured over 2 steps ")
+    assert len(seen) == 3
+
+
 def test_batches_reach_a_measured_model_through_the_data_modules_hooks() -> None:
     class Moves(NumbersModule):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -243,11 +243,12 @@ def test_a_choice_is_remembered_for_the_same_loader(
     assert "it is remembered" in capsys.readouterr().out
     assert len(remembered()) == 1
     subject = Subject(name="Data", dataset=sys.modules[Path(program).stem].build(), batch_size=8)
-    kept = PlanMemory().recall(tune._key_of(subject))
+    key = key_of(subject.recipe, subject.samples_a_batch, read_machine(os.environ))
+    kept = PlanMemory().recall(key)
     assert kept is not None
     assert (kept.num_workers, kept.prefetch_batches, kept.source) == (2, 8, "tune")
     assert (kept.stall_fraction, kept.step_time_s) == (0.013, 0.02)
-    assert PlanMemory().recall(tune._key_of(replace(subject, batch_size=9))) is None
+    assert PlanMemory().recall(replace(key, batch_size=9)) is None
 
 
 @pytest.mark.parametrize("arguments", [["--step-time", "20", "--no-save"], []])
@@ -284,8 +285,27 @@ def test_a_target_is_forgotten_and_others_are_not(
 
     assert main(["tune", "--forget", target, "--batch-size", "8"]) == 0
 
-    assert capsys.readouterr().out.startswith(f"Forgot 1 choice of {target} in batches of 8 on ")
+    assert capsys.readouterr().out == f"Forgot 1 choice of {target} in batches of 8.\n"
     assert len(remembered()) == 1
+
+
+def test_a_target_is_forgotten_at_every_size_of_its_batches_and_for_every_count_of_ranks(
+    tuner: FakeTuner,
+    program: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = f"{program}:build"
+    for batch_size, ranks in (("8", "1"), ("16", "1"), ("8", "2")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert main(["tune", target, "--batch-size", batch_size, "--step-time", "20"]) == 0
+    capsys.readouterr()
+    assert len(remembered()) == 3
+
+    assert main(["tune", "--forget", target]) == 0
+
+    assert capsys.readouterr().out == f"Forgot 3 choices of {target}.\n"
+    assert remembered() == []
 
 
 def test_everything_is_forgotten_without_a_target(

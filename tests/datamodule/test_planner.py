@@ -173,6 +173,13 @@ class TestALoaderInUse:
         assert not a_use(other, before=proven).is_proven()
         assert not a_use(last, before=a_use(last)).is_proven()
 
+    def test_is_proven_by_short_ones_together(self) -> None:
+        short = Loader()
+        short.pace = Clocked(steps=LEAST_BATCHES // 2, seconds=LEAST_S / 2)
+
+        assert not a_use(short).is_proven()
+        assert a_use(short, before=a_use(short)).is_proven()
+
     def test_is_not_kept_alive(self) -> None:
         loader = Loader()
         use, alive = a_use(loader), weakref.ref(loader)

@@ -139,6 +139,24 @@ def test_more_are_tried_where_the_limit_cannot_be_kept_but_one_more_promises_muc
     assert next_number(predicted, {1: [0.5]}, LIMIT) == 2
 
 
+def test_where_no_number_keeps_the_limit_half_as_many_are_tried_however_bad_they_look() -> None:
+    """Workers that fill the cores are slow; one alone is not, which predictions do not know."""
+    predicted = {0: 0.65, 1: 0.59, 2: 0.46, 3: 0.36, 4: 0.43}
+    truth = [0.51, 0.26, 0.285, 0.32, 0.28]
+
+    chosen, measured = settle(truth, predicted, [])
+
+    assert chosen == 1
+    assert 0 not in measured
+
+
+def test_half_as_many_are_not_tried_where_fewer_were_clearly_worse() -> None:
+    predicted = {0: 0.9, 1: 0.7, 2: 0.5, 3: 0.33, 4: 0.3}
+
+    assert next_number(predicted, {4: [0.3], 3: [0.4]}, LIMIT) is None
+    assert next_number(predicted, {4: [0.3], 3: [0.34]}, LIMIT) == 2
+
+
 def test_where_training_hardly_does_more_than_wait_workers_that_double_the_batches_are_taken() -> (
     None
 ):

@@ -166,16 +166,31 @@ def test_a_user_without_a_home_has_no_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert memory.forget() == 0
 
 
-def test_forgets_one_or_all(tmp_path: Path) -> None:
+def test_forgets_a_dataset_on_every_machine_or_one_size_of_its_batches(tmp_path: Path) -> None:
     memory = PlanMemory(tmp_path)
-    for number in range(4):
-        memory.keep(key(number), DECISION, "10 samples")
+    keys = [
+        replace(KEY, dataset=dataset, batch_size=size, machine=machine)
+        for dataset in ("a", "b")
+        for size in (8, 16)
+        for machine in ("one rank", "eight ranks")
+    ]
+    for each in keys:
+        memory.keep(each, DECISION, "10 samples")
 
-    assert memory.forget(key(2)) == 1
-    assert memory.forget(key(2)) == 0
-    assert [memory.recall(key(number)) is None for number in range(4)] == [0, 0, 1, 0]
-    assert memory.forget() == 3
+    assert memory.forget("a", 8) == 2
+    assert memory.forget("a", 8) == 0
+    assert [each for each in keys if memory.recall(each) is None] == keys[:2]
+    assert memory.forget("a") == 2
+    assert memory.forget() == 4
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"key": 3}', '{"key": {"dataset": [1]}}'])
+def test_what_cannot_be_read_is_no_datasets_and_goes_with_all(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan-x.json").write_text(content)
+
+    assert PlanMemory(tmp_path).forget("a") == 0
+    assert PlanMemory(tmp_path).forget() == 1
 
 
 def test_leaves_other_files_alone(tmp_path: Path) -> None:

@@ -72,7 +72,20 @@ def become_helper() -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
+    give_way()
     gc.freeze()  # the collector would write to every inherited object, and so copy its page
+
+
+def give_way() -> None:
+    """Take no core from the training process at the moment when there is work.
+
+    Under the kernel's batch policy (sched(7)) a woken process waits until a core is free or the
+    next share of time begins; its share stays what it was. Else each batch that training takes
+    wakes workers which push it off its core, and it waits milliseconds for its turn.
+    """
+    with contextlib.suppress(OSError):  # a sandbox may not allow it: slower, and nothing else
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:  # else somebody has chosen already
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def stay_on(cores: tuple[int, ...], number: int) -> None:
