@@ -40,6 +40,25 @@ def test_no_worker_goes_where_one_fewer_would_be_too_few_if_batches_took_a_tenth
     assert controller.num_workers == 4
 
 
+def test_workers_that_wait_for_a_core_only_as_they_share_a_batch_become_fewer() -> None:
+    """Four on two cores are at a batch at once, each half of the time without a core."""
+    limits = replace(LIMITS, most_workers=4, cores=2)
+    crowded = window(4, work_ms=128, step_ms=55, cpu=0.5, core_wait_fraction=0.5)
+
+    change = after(Controller(limits, num_workers=4), *[crowded] * 3)
+
+    assert change is not None
+    assert (change.kind, change.after) == ("shrink", 3)
+
+
+def test_workers_stay_where_others_take_a_core_though_all_batches_lie_ready() -> None:
+    """Four are at work nearly all the time, and get one core of two."""
+    limits = replace(LIMITS, most_workers=4, cores=2)
+    taken = window(4, work_ms=200, step_ms=55, cpu=0.25, core_wait_fraction=0.75)
+
+    assert after(Controller(limits, num_workers=4), *[taken] * 6) is None
+
+
 def test_workers_never_become_none() -> None:
     limits = replace(LIMITS, least_workers=0)
     controller = Controller(limits, num_workers=1)

@@ -47,9 +47,11 @@ def facts_of(window: Window, limits: ControlLimits) -> Facts:
     own_ns = work_ns / stretch
     share = 1.0 - 1.0 / stretch
     # A core for which threads sometimes queue is one that there is; only where they always do, we
-    # had all that there was.
+    # had all that there was: what was used, or more while all workers were at work at once, as
+    # those are that share a batch and then wait for the next.
     always = min(1.0, max(0.0, (share - CHANCE_WAIT) / (SURE_WAIT - CHANCE_WAIT)))
-    had = min(limits.cores, max(used_cores, limits.cores / 16))
+    at_once = host_cores + (window.num_workers * cpu_ns / work_ns if work_ns else 0.0)
+    had = min(limits.cores, max(used_cores, at_once, limits.cores / 16))
     return Facts(
         batch_work_ns=own_ns / window.batches,
         cpu_fraction=min(1.0, cpu_ns / own_ns) if own_ns else 1.0,
