@@ -92,7 +92,7 @@ def test_the_number_of_workers_does_not_matter(num_workers: int, expected: list[
 
 
 @pytest.mark.parametrize(
-    "method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow), "spawn"]
+    "method", ["fork", *(pytest.param(m, marks=pytest.mark.slow) for m in ("forkserver", "spawn"))]
 )
 def test_the_start_method_does_not_matter(method: str, expected: list[str]) -> None:
     found = two_epochs(Augmented(), num_workers=2, multiprocessing_context=method)

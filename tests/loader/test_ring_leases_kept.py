@@ -140,6 +140,7 @@ def test_batches_outlive_their_loader_and_free_its_memory(
         gc.enable()
 
 
+@pytest.mark.slow
 def test_batches_may_still_be_held_when_the_interpreter_ends() -> None:
     """Leases then die in an interpreter that is half gone."""
     code = (

@@ -16,7 +16,7 @@ def policies() -> set[int]:
     return {os.sched_getscheduler(each.pid) for each in family}
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_nursery_and_workers_wait_for_a_core_and_the_training_process_stays_as_it_was(
     method: str,
 ) -> None:
@@ -42,6 +42,7 @@ loader.close()
 """
 
 
+@pytest.mark.slow
 def test_who_runs_a_program_at_idle_priority_has_idle_workers() -> None:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 

@@ -60,7 +60,8 @@ def test_delivers_the_same_batches_and_leaves_the_generators_the_same(name: str)
     assert delivered == expected
 
 
-@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_workers_that_share_no_memory_deliver_the_same(method: str) -> None:
     def told() -> DataLoader[Any]:
         return DataLoader(
