@@ -7,7 +7,7 @@ on a device, or without one takes batches from workers that
     give way        run under the kernel's batch policy, as they do
     as others       run as any other process
 
-turn by turn. A workload's step is the one at which two cores are nearly enough.
+turn by turn. Steps are some of ``bench_tuner``'s.
 
     stall           share of the time that the loop waited, of the later two thirds of each turn
     wait_ms_p95     of single waits
@@ -128,7 +128,7 @@ def quartiles(values: list[float], digits: int) -> list[float]:
 
 
 def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With workers that give way, training waits less, and never gets fewer samples."""
+    """With workers that give way, training waits less, and gets no fewer samples."""
     known = [row for row in rows if "variant" in row]
     pairs = list(zip(known[::2], known[1::2], strict=True))
     trained = [(ours, others) for ours, others in pairs if ours["step_ms"]]

@@ -198,6 +198,11 @@ class Loop:
 
 def want_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every loader's controller want two workers, after the loader's second batch."""
+    control_loaders(monkeypatch, lambda: FakeControls(2))
+
+
+def control_loaders(monkeypatch: pytest.MonkeyPatch, controls: Callable[[], FakeControls]) -> None:
+    """Let every batch after the first end a window, which controllers made by ``controls`` see."""
     monkeypatch.setattr(
         "lightning_fastdata.loader.meter.Meter.is_due",
         lambda self, now_ns, is_first: self._batches > 0,
@@ -205,5 +210,5 @@ def want_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_fastdata.loader.meter.FIRST_NS", 0)
     monkeypatch.setattr(
         "lightning_fastdata.loader.engine_loader.adaptation_of",
-        lambda plan, recipe, share: Adaptation(lambda _: FakeControls(2), lambda _: Alone()),
+        lambda plan, recipe, share: Adaptation(lambda _: controls(), lambda _: Alone()),
     )

@@ -17,10 +17,10 @@ from adapting_tools import (
     S,
     change_of,
     chunk,
+    control_loaders,
 )
 from sample_sets import Numbers, loader_of, plain
 
-from lightning_fastdata.loader.adapting import Adaptation
 from lightning_fastdata.loader.meter import Meter
 from lightning_fastdata.trace.changes import PlanChange
 from lightning_fastdata.tuning.control.window import Window
@@ -370,15 +370,7 @@ class Growing(FakeControls):
 def quick_windows(monkeypatch: pytest.MonkeyPatch) -> FakeControls:
     """Every batch after the first ends a window; gives the controller of all loaders."""
     controls = Growing()
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.meter.Meter.is_due",
-        lambda self, now_ns, is_first: self._batches > 0,
-    )
-    monkeypatch.setattr("lightning_fastdata.loader.meter.FIRST_NS", 0)
-    monkeypatch.setattr(
-        "lightning_fastdata.loader.engine_loader.adaptation_of",
-        lambda plan, recipe, share: Adaptation(lambda _: controls, lambda _: Alone()),
-    )
+    control_loaders(monkeypatch, lambda: controls)
     return controls
 
 
