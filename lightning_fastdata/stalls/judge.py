@@ -132,7 +132,7 @@ def _loader_cases(case: Case, stall: float, passes_left_out: int) -> list[Loader
 def _of_one(about: LoaderCase) -> Iterator[Finding]:
     """Take one cause away after the other, and blame it for the stall that goes with it."""
     what_if, limits = about.what_if, about.case.limits
-    if what_if is None or what_if.as_it_was_ns <= 0:
+    if what_if is None or (what_if.as_it_was_ns <= 0 and not _was_handed(what_if)):
         yield not_enough(about, about.stall_fraction, 0.0)
         return
     found = reading(about.loader.work.totals, limits)
@@ -196,7 +196,6 @@ def _shares(
     left_ns = base_ns
     # What a replay cannot explain went by while batches came over, if most of the waiting did.
     unexplained_ns = max(0.0, what_if.measured.seen_ns - base_ns)
-    handed = what_if.workload.handed_fraction
     is_handed = True
     for name, kept, is_asked in stages:
         shares[name] = 0.0
@@ -206,10 +205,15 @@ def _shares(
             shares[name] = left_ns - now_ns
             left_ns = now_ns
     shares["rest"] = left_ns
-    if handed >= 0.5:
+    if _was_handed(what_if):
         shares["handing"] += unexplained_ns
     whole_ns = sum(shares.values())
     return {name: stall * share / whole_ns for name, share in shares.items()}
+
+
+def _was_handed(what_if: WhatIf) -> bool:
+    """Whether most of the waiting was for batches that workers had made already."""
+    return what_if.measured.seen_ns > 0 and what_if.workload.handed_fraction >= 0.5
 
 
 def _host_cores(case: Case, loader: LoaderRecord) -> float:

@@ -80,9 +80,19 @@ class WhatIf(Sharing):
         """
         if num_workers is not None:
             saved_ns += self.measured.busy_ns * (1.0 - self.host_stretch(num_workers))
-        stall_ns = self.measured.other_stall_ns + self.corrected_ns(lost_ns)
-        whole_ns = stall_ns + max(0.0, self.measured.busy_ns - saved_ns)
-        return min(1.0, stall_ns / whole_ns) if whole_ns > 0 else 0.0
+        return self._stall_fraction(self.corrected_ns(lost_ns), saved_ns)
+
+    def predicted_without_handing(self) -> float:
+        """Return the run's stall if batches took no time to come over.
+
+        What was waited for batches that workers had made already is gone, as it was measured: of a
+        full pipe, a replay does not know how long it holds a batch up. What remains is the rest of
+        the waiting, or what making batches as they are wanted then would cost, if that is more.
+        """
+        base_ns, seen_ns = self.as_it_was_ns, self.measured.seen_ns
+        making_ns = self.lost_ns(is_handed=False) * min(1.0, seen_ns / max(1.0, base_ns))
+        left_ns = max(making_ns, seen_ns * (1.0 - self.workload.handed_fraction))
+        return self._stall_fraction(self._of_the_run_ns(left_ns), 0.0)
 
     def corrected_ns(self, lost_ns: float) -> float:
         """Return a replayed loss as it would be measured."""
@@ -90,10 +100,19 @@ class WhatIf(Sharing):
         expected_ns = lost_ns + (seen_ns - base_ns)
         if lost_ns < base_ns > seen_ns:
             expected_ns = lost_ns * seen_ns / base_ns
-        # The run as a whole may have lost more or less than the piece that is replayed.
+        return self._of_the_run_ns(expected_ns)
+
+    def _of_the_run_ns(self, expected_ns: float) -> float:
+        """The run as a whole may have lost more or less than the piece that is replayed."""
+        seen_ns = self.measured.seen_ns
         if expected_ns < seen_ns:
             return self.measured.stall_ns * expected_ns / seen_ns
         return self.measured.stall_ns + expected_ns - seen_ns
+
+    def _stall_fraction(self, own_stall_ns: float, saved_ns: float) -> float:
+        stall_ns = self.measured.other_stall_ns + own_stall_ns
+        whole_ns = stall_ns + max(0.0, self.measured.busy_ns - saved_ns)
+        return min(1.0, stall_ns / whole_ns) if whole_ns > 0 else 0.0
 
     def fewest(
         self, most_stall_fraction: float, most_workers: int, *, headroom: float = HEADROOM

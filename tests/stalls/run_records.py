@@ -38,6 +38,8 @@ class Run:
     stretch: float = 1.0
     """By how much computing takes longer because cores are missing."""
     next_ns: int = 0
+    next_every: int = 1
+    """Of so many batches one takes ``next_ns``, the others nothing."""
     transit_ns: int = 0
     epoch_start_ns: int = 5 * MS
     logging_ns: int = 0
@@ -130,7 +132,8 @@ def _epoch(run: Run, epoch: int, now_ns: int, stall: StallTrace, work: WorkTrace
         if workers:
             free_ns[number % workers] = chunk.ended_ns
         arrived_ns = chunk.ended_ns + (run.transit_ns if workers else 0)
-        taken_ns = max(wanted_ns, arrived_ns) + (run.next_ns if workers else 0)
+        next_ns = run.next_ns if workers and number % run.next_every == 0 else 0
+        taken_ns = max(wanted_ns, arrived_ns) + next_ns
         taken_at.append(taken_ns)
         work.add(
             BatchTimes(

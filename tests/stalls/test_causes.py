@@ -113,6 +113,26 @@ def test_shared_memory_has_the_stall_that_was_predicted_of_a_large_batch() -> No
     )
 
 
+@pytest.mark.parametrize("next_every", [1, 4])
+def test_no_way_to_go_takes_away_all_that_was_waited_for_batches_that_were_made(
+    next_every: int,
+) -> None:
+    """Also where few of them are held up, as by a full pipe, so that the usual one is not."""
+    finding = first_of(Run(next_ns=30 * MS * next_every, next_every=next_every))
+
+    assert finding.cause == "ipc"
+    assert finding.stall_fraction > 0.5
+    assert finding.predicted_stall_fraction == pytest.approx(0.0, abs=0.01)
+
+
+def test_no_way_to_go_leaves_what_is_waited_for_batches_that_are_not_made_yet() -> None:
+    run = Run(num_workers=1, sample_ns=each(4 * MS), next_ns=200 * MS, next_every=8)
+
+    finding = next(each for each in conclude(recorded(run)).findings if each.cause == "ipc")
+
+    assert finding.predicted_stall_fraction == pytest.approx(stall_after(run, next_ns=0), abs=0.05)
+
+
 def test_warm_data_has_the_stall_that_was_predicted_of_a_cold_start() -> None:
     finding = first_of(RUNS["storage, cold"])
 

@@ -11,16 +11,18 @@ def slow_handing(about: LoaderCase, share_fraction: float) -> Finding | None:
     if what_if is None:
         return None
     work, setup = what_if.workload, about.loader.setup
-    way_ns = work.transit_ns + work.next_ns
+    held_ns = work.handed_fraction * sum(batch.taken_ns - batch.wanted_ns for batch in work.steady)
     sizes = [batch.size_bytes for batch in work.steady if batch.size_bytes]
     evidence = [
         f"{percent(work.handed_fraction)} of the waiting was for batches that a worker had made "
-        f"already; the way to the training process takes {spent(way_ns)}."
+        f"already: {spent(held_ns / max(1, len(work.steady)))} a step, by the mean."
     ]
+    way_ns = work.transit_ns + work.next_ns
     if sizes:
         size_bytes = sorted(sizes)[len(sizes) // 2]
-        rate = f": {data_size(size_bytes * 1e9 / way_ns)} a second" if way_ns else ""
-        evidence.append(f"A batch holds {data_size(size_bytes)}{rate}.")
+        rate = data_size(size_bytes * 1e9 / max(1, way_ns))
+        way = f": {spent(way_ns)} to the training process, {rate} a second" if way_ns else ""
+        evidence.append(f"A batch holds {data_size(size_bytes)}{way}.")
     changes: tuple[SettingChange, ...] = ()
     advice = "Send less: uint8 instead of float32 is a quarter"
     if about.case.has_device:
@@ -35,5 +37,5 @@ def slow_handing(about: LoaderCase, share_fraction: float) -> Finding | None:
         evidence,
         f"{advice}.",
         changes=changes,
-        predicted=what_if.predicted(what_if.lost_ns(is_handed=False)),
+        predicted=what_if.predicted_without_handing(),
     )
