@@ -156,11 +156,7 @@ class Search:
         findings = self.findings
         if supply.batch_bytes is None and findings.facts is not None:
             supply = replace(supply, batch_bytes=findings.facts.batch_bytes)
-        step = findings.step
-        demand = Demand(
-            steps=Steps(host_ns=[0 if step is None else step.step_ns]),
-            host_cores=0.0 if step is None else step.host_cores,
-        )
+        demand = self._demand()
         tried = {trial.num_workers for trial in findings.trials}
 
         def foresee(numbers: Iterable[int]) -> None:
@@ -183,6 +179,15 @@ class Search:
         for number, each in findings.forecasts.items():
             if number not in tried or number not in findings.foreseen:
                 findings.foreseen[number] = each
+
+    def _demand(self) -> Demand:
+        """What training asks for, in steps as long as they are: a short sleep is a longer one."""
+        step = self.findings.step
+        if step is None:
+            return Demand(steps=Steps(host_ns=[0]))
+        took_ns = (trial.busy_ns // max(1, trial.batches) for trial in self.findings.trials)
+        host_ns = max(step.step_ns, min(took_ns, default=0))
+        return Demand(steps=Steps(host_ns=[host_ns]), host_cores=step.host_cores)
 
     def _figures(self) -> tuple[dict[int, float], dict[int, list[float]], float]:
         """What is predicted and measured, as stalls, and the limit of them."""
@@ -226,4 +231,8 @@ def _supply_of(trial: Trial, *, is_cut: bool) -> Supply:
     """What the batches of a trial cost, over and over until they are enough to be replayed."""
     newest = trial.times[-DRAWN_BATCHES:]
     supply = supply_of_batches(newest, num_workers=trial.num_workers, is_cut=is_cut)
-    return replace(supply, costs=supply.costs * math.ceil(DRAWN_BATCHES / len(supply.costs)))
+    return replace(
+        supply,
+        costs=supply.costs * math.ceil(DRAWN_BATCHES / len(supply.costs)),
+        next_ns=supply.next_ns + (trial.around_ns if trial.num_workers else 0),
+    )

@@ -53,6 +53,12 @@ class Trial:
         return max(0, self.wait_ns - late_ns) / whole_ns if whole_ns else 0.0
 
     @property
+    def around_ns(self) -> int:
+        """Of a batch, what the loop waited for besides what its loader noted: asking for more."""
+        noted_ns = sum(batch.taken_ns - batch.wanted_ns for batch in self.times)
+        return max(0, self.wait_ns - noted_ns) // max(1, self.batches)
+
+    @property
     def batches_per_s(self) -> float:
         """That the loop got."""
         return self.batches * 1e9 / max(1, self.wait_ns + self.busy_ns)

@@ -16,11 +16,12 @@ from lightning_fastdata.tuning.replay import BatchCost, Span, handing_ns_of
 DRAWN_BATCHES = 192  # replayed in about 2 ms
 SLOW = 4.0  # times the median: such samples are replayed one by one (guess)
 MOST_SLOW = 8  # a batch: the slowest; with more of them, each holds up a smaller part (guess)
-# By hand, with steps of 2 to 30 ms between batches, where caches are cold (two EPYC cores, torch
-# 2.14, 2026-11-23). A loop that does nothing else takes a fifth of it (bench_feed).
-RING_NEXT_NS = 300_000  # 0.23 to 0.42 ms
-RING_HANDING_NS = 300_000  # 0.23 to 0.4 ms where a core was free
-RING_HANDOVER_CPU_NS = 1_200_000  # 0.4 to 0.6 ms the training process, 0.4 to 1 ms the nursery
+# By hand, with steps of 0.5 to 55 ms between batches: the longer, the colder caches are (two EPYC
+# cores, torch 2.14, 2026-11-23). A loop that does nothing else takes a fifth of it (bench_feed).
+RING_NEXT_NS = 300_000  # 0.18 to 0.6 ms
+RING_HANDING_NS = 250_000  # 0.1 to 0.35 ms where a core was free
+RING_HANDOVER_CPU_NS = 600_000  # 0.25 to 0.5 ms the training process, 0.2 to 0.4 ms the nursery
+FREE_CORE_QUANTILE = 0.25  # of times between chunks: a core was free (by hand, 1 to 4 workers)
 
 
 def supply_of(
@@ -71,7 +72,8 @@ def supply_of_batches(
 
     Args:
         batches: That were recorded, in their order; the first of each pass may be among them.
-        num_workers: That made them; 0 is the training process itself.
+        num_workers: That made them; 0 is the training process itself, whose batches say nothing of
+            how they would be handed over.
         is_cut: Whether several workers may write one batch.
 
     Raises:
@@ -87,17 +89,17 @@ def supply_of_batches(
     usual_ns = median(_own_ns(chunk) / max(1, chunk.samples) for chunk in chunks)
     own_ns = sum(_own_ns(chunk) for chunk in chunks)
     sizes = [batch.size_bytes for batch in known if batch.size_bytes is not None]
-    handing_ns = handing_ns_of(known) if num_workers else None
-    # Workers that wait for a core in a chunk wait as long between two, and so does the nursery.
+    handing_ns = handing_ns_of(known, quantile=FREE_CORE_QUANTILE) if num_workers else None
+    # Where workers wait for a core, so does the nursery.
     wall_ns = sum(max(0, chunk.ended_ns - chunk.began_ns) for chunk in chunks)
     free_fraction = own_ns / max(1, wall_ns)
     return Supply(
         costs=tuple(BatchCost(spans=_spans_of(batch, usual_ns)) for batch in known),
         cpu_fraction=min(1.0, sum(chunk.cpu_ns for chunk in chunks) / max(1, own_ns)),
         is_cut=is_cut,
-        next_ns=_next_ns(known) if num_workers else 0,
+        next_ns=_next_ns(known) if num_workers else RING_NEXT_NS,
         transit_ns=round(_transit_ns(known) * free_fraction) if num_workers else 0,
-        handing_ns=RING_HANDING_NS if handing_ns is None else round(handing_ns * free_fraction),
+        handing_ns=RING_HANDING_NS if handing_ns is None else handing_ns,
         batch_bytes=round(median(sizes)) if sizes else None,
         handover_cpu_ns=RING_HANDOVER_CPU_NS,
     )

@@ -10,6 +10,7 @@ from lightning_fastdata.trials import Findings, Search, StepTime, Subject, Trial
 from lightning_fastdata.trials.policy import interleaved
 
 STEP = StepTime(step_ns=10 * MS)
+MADE_UP = ("trial_ns", "batch_ns", "step_ns")
 MOST = max(1, round(2 * read_machine({}).cores))
 
 
@@ -17,9 +18,11 @@ def search(stalls: list[float], step: StepTime | None = STEP, **settings: Any) -
     """A search whose trials measure what a table says; it is continued to the most workers."""
     clock = FakeClock()
     table = stalls + [stalls[-1]] * (MOST + 1)
-    made_up = {name: settings.pop(name) for name in ("trial_ns", "batch_ns") if name in settings}
+    made_up = {name: settings.pop(name) for name in MADE_UP if name in settings}
     # Samples that sleep: what is predicted then does not depend on how busy this machine is.
-    subject = Subject(name="Numbers", dataset=Numbers(640, 0.001), batch_size=4)
+    subject = Subject(
+        name="Numbers", dataset=Numbers(640, settings.pop("sleep_s", 0.001)), batch_size=4
+    )
     return Search(
         settings.pop("subject", subject),
         step,
@@ -143,6 +146,27 @@ def test_what_was_predicted_of_a_number_is_not_mended_by_its_own_trial() -> None
     number = findings.trials[0].num_workers
     assert findings.forecasts[number].stall_fraction > 0.5
     assert findings.foreseen[number].stall_fraction < 0.1
+
+
+def test_steps_that_took_longer_than_told_are_what_the_others_are_predicted_for() -> None:
+    """Batches of 20 ms and steps of 10 ms: one worker stalls for half of it; of 30: not at all."""
+    told, longer = (
+        search([0.4, 0.4, 0.4], step_ns=step_ms * MS).settle(1.0).forecasts[1]
+        for step_ms in (10, 30)
+    )
+
+    assert told.stall_fraction > 0.4
+    assert longer.stall_fraction < 0.1
+
+
+def test_what_a_loop_waits_besides_what_its_loader_noted_is_predicted_of_all_with_workers() -> None:
+    """The table's trials wait 10 ms a batch; a loader that noted nothing spent it in between."""
+    findings = search([0.5] * 3, batch_ns=MS // 1000, sleep_s=0.004).settle(1.0)
+
+    assert findings.trials[0].num_workers
+    assert findings.trials[0].around_ns == pytest.approx(10 * MS, rel=0.01)
+    for number, each in findings.forecasts.items():
+        assert (each.stall_fraction > 0.4) == (number > 0)
 
 
 def test_a_plan_gives_its_reasons_with_figures() -> None:

@@ -206,6 +206,8 @@ def test_handing_is_the_gap_between_chunks_that_were_there() -> None:
     ]
 
     assert handing_ns_of(batches) == 4
+    assert handing_ns_of(batches, quantile=0.0) == 3
+    assert handing_ns_of(batches, quantile=1.0) == 5
 
 
 def test_handing_is_unknown_without_two_chunks_of_a_worker() -> None:

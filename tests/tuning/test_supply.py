@@ -9,6 +9,7 @@ from lightning_fastdata.trace import BatchTimes, ChunkTimes
 from lightning_fastdata.tuning.probe import ProbeFacts
 from lightning_fastdata.tuning.supply import (
     MOST_SLOW,
+    RING_NEXT_NS,
     SLOW,
     expected_wall_ns,
     supply_of,
@@ -192,21 +193,32 @@ def test_what_a_slow_sample_may_have_waited_for_a_core_is_not_its_own() -> None:
     assert cost.spans == ((2, 20), (1, 140), (1, 10))
 
 
-def test_where_workers_wait_for_cores_so_does_what_happens_between_two_chunks() -> None:
+def test_where_workers_wait_for_cores_so_does_the_nursery() -> None:
     waiting = batch_of(chunk_of(0, 100, core_wait_ns=60))
     after = batch_of(chunk_of(150, 250, core_wait_ns=60), number=1)
 
     supply = supply_of_batches([waiting, after], num_workers=1)
 
     assert [cost.time_ns for cost in supply.costs] == [40, 40]
-    assert (supply.handing_ns, supply.transit_ns) == (20, 2)
+    assert supply.transit_ns == 2
     assert supply.cpu_fraction == 1.0
 
 
-def test_without_workers_nothing_is_handed_over() -> None:
+def test_what_lies_between_two_chunks_is_read_where_a_core_was_free() -> None:
+    """Three gaps of 10, and three of 500 in which the worker did not get a core back."""
+    ends_ns, batches = 0, []
+    for number, gap_ns in enumerate((0, 10, 500, 10, 500, 10, 500)):
+        began_ns = ends_ns + gap_ns
+        ends_ns = began_ns + 100
+        batches.append(batch_of(chunk_of(began_ns, ends_ns), number=number))
+
+    assert supply_of_batches(batches, num_workers=1).handing_ns == 10
+
+
+def test_without_workers_taking_a_batch_is_expected_to_cost_what_it_usually_does() -> None:
     supply = supply_of_batches([batch_of(chunk_of(0, 100))], num_workers=0)
 
-    assert (supply.next_ns, supply.transit_ns) == (0, 0)
+    assert (supply.next_ns, supply.transit_ns) == (RING_NEXT_NS, 0)
 
 
 def test_a_pool_of_which_nothing_is_known_is_refused() -> None:
