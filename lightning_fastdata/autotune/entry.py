@@ -17,6 +17,7 @@ from lightning_fastdata.loader.check import check_batches
 from lightning_fastdata.plan import LoaderPlan
 from lightning_fastdata.trials import Findings, Search, StepTime, Trial, plan_of
 
+MOST_RANKS = 4096  # guess: on one machine
 MOST_S = 1_000_000  # guess: no step or search takes days; nanoseconds add up to 64 bits somewhere
 
 
@@ -29,6 +30,7 @@ def tune(
     budget_s: float = 10.0,
     max_stall_fraction: float = 0.02,
     exhaustive: bool = False,
+    local_world_size: int | None = None,
 ) -> LoaderPlan:
     """Find the fewest workers that keep training fed, by trying some on the real dataset.
 
@@ -54,6 +56,10 @@ def tune(
         max_stall_fraction: Share of a step (0 to 1) that may be spent waiting.
         exhaustive: Whether every number from 0 to twice the cores is tried, two times each and
             whatever the budget: half a minute on 2 cores, five minutes on 32.
+        local_world_size: Ranks that will train on this machine and share its cores; ``None`` reads
+            it from the environment, and is 1 without a launcher. One rank is tried, and on Linux
+            its trials run on its share of the cores alone; that the others use memory and storage
+            meanwhile is not tried.
 
     Returns:
         The plan, with what was weighed (``candidates``: predicted, and where tried, measured) and
@@ -73,6 +79,7 @@ def tune(
         budget_s=budget_s,
         max_stall_fraction=max_stall_fraction,
         exhaustive=exhaustive,
+        local_world_size=local_world_size,
     )
 
 
@@ -85,6 +92,7 @@ def tune_with(
     budget_s: float = 10.0,
     max_stall_fraction: float = 0.02,
     exhaustive: bool = False,
+    local_world_size: int | None = None,
     on_trial: Callable[[Trial, Findings], object] = lambda trial, findings: None,
 ) -> LoaderPlan:
     """Do what ``tune`` does, and say how far it has come.
@@ -97,9 +105,11 @@ def tune_with(
         budget_s: As above.
         max_stall_fraction: As above.
         exhaustive: As above.
+        local_world_size: As above.
         on_trial: Called after each trial, with it and what is known by then.
     """
     _check(batch_size, step_time_s, model, budget_s, max_stall_fraction)
+    _check_ranks(local_world_size)
     with _generators_kept():
         found = source_of(source, batch_size)
         step = None
@@ -107,7 +117,7 @@ def tune_with(
             step = StepTime(step_ns=max(1, round(step_time_s * 1e9)), source="as it was given")
         elif model is not None:
             step = measure_step(model, found)
-        subject = found.subject
+        subject = replace(found.subject, local_world_size=local_world_size)
         if subject.pin_memory is None and step is not None:
             subject = replace(subject, pin_memory=step.is_on_cuda)
         search = Search(subject, step, max_stall_fraction=max_stall_fraction, on_trial=on_trial)
@@ -135,6 +145,21 @@ def _check(
             f"max_stall_fraction={max_stall_fraction!r}, wanted a share from 0 to 1. Leave it out "
             "for 0.02, two percent of a step."
         )
+
+
+def _check_ranks(local_world_size: Any) -> None:
+    if local_world_size is None:
+        return
+    if not isinstance(local_world_size, int) or isinstance(local_world_size, bool):
+        found = f"local_world_size={local_world_size!r}, wanted a whole number"
+    elif not 1 <= local_world_size <= MOST_RANKS:
+        found = f"local_world_size={local_world_size}, wanted 1 to {MOST_RANKS:,}"
+    else:
+        return
+    raise SettingsError(
+        f"{found}: the ranks that will train on this machine. Pass as many as it has GPUs, or "
+        "leave it out for one."
+    )
 
 
 def _is_number(value: Any) -> bool:

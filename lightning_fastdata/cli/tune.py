@@ -67,6 +67,7 @@ def run_tune(options: TuneOptions) -> int:
             budget_s=options.budget_s,
             max_stall_fraction=options.max_stall_fraction,
             exhaustive=options.is_exhaustive,
+            local_world_size=options.local_world_size,
             on_trial=progress,
         )
         plan = _with_refusals(tuning, options.target)
@@ -195,6 +196,7 @@ def _facts(options: TuneOptions, found: Findings | None) -> dict[str, Any]:
         "model": options.model,
         "budget_s": None if options.is_exhaustive else options.budget_s,
         "is_exhaustive": options.is_exhaustive,
+        "local_world_size": options.local_world_size,
     }
     measured: dict[str, Any] | None = None
     if found is not None:
@@ -205,5 +207,5 @@ def _facts(options: TuneOptions, found: Findings | None) -> dict[str, Any]:
             "trials": len(found.trials),
             "is_settled": found.is_settled,
         }
-    machine = machine_facts(read_machine(os.environ))
+    machine = machine_facts(read_machine(os.environ, options.local_world_size))
     return {"asked": asked, "measured": measured, "machine": machine}

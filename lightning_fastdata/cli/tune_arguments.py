@@ -16,8 +16,9 @@ _BUDGET_S, _MAX_STALL_PERCENT = 10.0, 2.0
 _TUNE = """\
 Find the fewest workers that keep training fed: read some samples, predict what each
 number of workers comes to, and try the best with the real dataset. The choice is
-remembered: the next run of one process on this machine, with num_workers left to
-FastDataModule or FastDataLoader, starts with it.
+remembered: the next run of as many ranks on this machine, with num_workers left to
+FastDataModule or FastDataLoader, starts with it. That is one rank, or those of
+--local-world-size: eight ranks have an eighth of the cores each.
 
 TARGET is a folder of pictures (one folder a class, or train/ and val/ with such
 folders inside), or MODULE:NAME or FILE.py:NAME, where NAME is a dataset, a loader,
@@ -36,6 +37,7 @@ examples:
   lightning-fastdata tune ~/pictures --batch-size 64 --step-time 50
   lightning-fastdata tune train.py:build_data --model train.py:Net --plot tune.png
   lightning-fastdata tune train.py:build_data --step-time 80 --exhaustive --json -
+  lightning-fastdata tune train.py:build_data --step-time 80 --local-world-size 8
   lightning-fastdata tune --forget
 """
 
@@ -58,6 +60,8 @@ class TuneOptions:
     """Seconds that it may take; no limit where all are tried."""
     is_exhaustive: bool
     """Whether every number of workers is tried."""
+    local_world_size: int | None
+    """Ranks that will train on this machine; ``None`` is as the environment says."""
     json: str | None
     """File for the JSON; ``-`` is standard output, ``None`` is none."""
     plot: Path | None
@@ -138,6 +142,13 @@ def _add_limits(tune: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try every number of workers up to twice the cores, however long it takes",
     )
+    tune.add_argument(
+        "--local-world-size",
+        type=lambda text: whole_number(text, lowest=1),
+        metavar="N",
+        help="ranks that will train on this machine: one of them is tried, on its share of cores "
+        "(default: 1, or the launcher's)",
+    )
 
 
 def tune_options(arguments: argparse.Namespace) -> TuneOptions | ForgetOptions:
@@ -167,6 +178,7 @@ def tune_options(arguments: argparse.Namespace) -> TuneOptions | ForgetOptions:
         max_stall_fraction=percentage / 100,
         budget_s=_BUDGET_S if arguments.budget is None else arguments.budget,
         is_exhaustive=arguments.exhaustive,
+        local_world_size=arguments.local_world_size,
         json=arguments.json,
         plot=arguments.plot,
         is_kept=not arguments.no_save,
@@ -174,9 +186,9 @@ def tune_options(arguments: argparse.Namespace) -> TuneOptions | ForgetOptions:
 
 
 def _forget_options(arguments: argparse.Namespace) -> ForgetOptions:
-    other = ("step_time", "model", "max_stall", "budget", "exhaustive", "json", "plot", "no_save")
+    limits = ("step_time", "model", "max_stall", "budget", "exhaustive", "local_world_size")
     without_target = ("batch_size",) if arguments.target is None else ()
-    for name in (*other, *without_target):
+    for name in (*limits, "json", "plot", "no_save", *without_target):
         value = getattr(arguments, name)
         if value is not None and value is not False:  # 0.0 was said, and equals False
             raise SettingsError(

@@ -25,6 +25,10 @@ class Controls(Protocol):
     def changes(self) -> tuple[PlanChange, ...]:
         """What it decided, newest last."""
 
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing was changed though the newest window stalled; ``None``: no such window."""
+
     def see(self, window: Window) -> PlanChange | None:
         """Take a window in; give the change to make now, if any."""
 
@@ -77,6 +81,11 @@ class Adaptation:
         made = [change for change in own if change.at_ns not in self._overruled]
         both = sorted([*made, *self._agreed], key=lambda change: change.at_ns)
         return tuple(both[-MOST_CHANGES:])
+
+    @property
+    def why_no_change(self) -> str | None:
+        """Why the number stayed as it was though the newest window stalled; else ``None``."""
+        return None if self._controls is None or self.has_failed else self._controls.why_not
 
     def join(self, num_workers: int) -> None:
         """Take part in what ranks agree by, once.

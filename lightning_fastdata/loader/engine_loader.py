@@ -126,6 +126,14 @@ class EngineLoader(DataLoader[Any]):
         """How the number of workers was changed while training ran, newest last."""
         return () if self._adaptation is None else self._adaptation.changes
 
+    @property
+    def why_no_change(self) -> str | None:
+        """Why the number of workers stays as it is though training waited in the newest seconds.
+
+        ``None``: it did not wait, or the number is not the loader's to change.
+        """
+        return None if self._adaptation is None else self._adaptation.why_no_change
+
     def _workers_of(self, lent: Engine) -> int | None:
         """How many make a pass's batches now; ``None`` where the loader has other ones by now."""
         return None if self._shelf.is_stale(lent) else self.num_workers

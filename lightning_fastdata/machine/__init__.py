@@ -1,14 +1,19 @@
 """What this process may use: cores, memory, shared memory and files, each with its reason.
 
-``cgroup``, ``slurm``, ``cores``, ``memory``, ``hardware``, ``gpus`` and ``numa`` are pure functions
-of texts; ``readings`` joins them into a ``Machine``, and ``budget`` says how many workers that is;
-only ``read``, ``limits`` and ``oom`` ask the system. Nothing here imports torch.
+``cgroup``, ``slurm``, ``cores``, ``memory``, ``hardware``, ``gpus``, ``numa`` and ``siblings`` are
+pure functions of texts; ``readings`` joins them into a ``Machine``, and ``budget`` says how many
+workers that is; only ``read``, ``limits`` and ``oom`` ask the system. Nothing here imports torch.
 """
 
 from lightning_fastdata.machine.budget import most_workers_on, worker_budget
 from lightning_fastdata.machine.cores import whole_cores
 from lightning_fastdata.machine.numa import NearCores
-from lightning_fastdata.machine.read import read_host_id, read_machine, read_near_cores
+from lightning_fastdata.machine.read import (
+    read_cores_of_one,
+    read_host_id,
+    read_machine,
+    read_near_cores,
+)
 from lightning_fastdata.machine.value import Machine, facts
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "NearCores",
     "facts",
     "most_workers_on",
+    "read_cores_of_one",
     "read_host_id",
     "read_machine",
     "read_near_cores",

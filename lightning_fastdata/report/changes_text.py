@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from lightning_fastdata.report.units import duration, percent
 from lightning_fastdata.report.words import printable
 from lightning_fastdata.report.wrapping import hanging
-from lightning_fastdata.stalls import WorkerChange
+from lightning_fastdata.stalls import WorkerChange, WorkerFigures
 
 EXPLAINED, CHANGES_SHOWN = 3, 5  # guess: what somebody reads below a table
 CHANGE_COLUMNS = ("after", "workers", "why", "stall before", "predicted", "measured")
-_REASON_LENGTH = 600
+WHY_LENGTH = 600
 
 
 def changes_lines(changes: Sequence[WorkerChange]) -> list[str]:
@@ -24,7 +24,7 @@ def changes_lines(changes: Sequence[WorkerChange]) -> list[str]:
     lines = [f"The number of workers changed {counted} while training ran:"]
     if len(changes) <= EXPLAINED:
         for change in changes:
-            why = printable(change.reason, _REASON_LENGTH).rstrip(".")
+            why = printable(change.reason, WHY_LENGTH).rstrip(".")
             lines += hanging(f"  {_what(change)}: ", f"{why}{_outcome(change)}", indent=4)
         return lines
     if len(shown) < len(changes):
@@ -32,12 +32,20 @@ def changes_lines(changes: Sequence[WorkerChange]) -> list[str]:
     return lines + [f"  {_what(change)}{_figures(change)}" for change in shown]
 
 
+def stays_lines(workers: WorkerFigures | None) -> list[str]:
+    """Tell why the number stayed as it was though training waited; empty if it did not wait."""
+    if workers is None or workers.why_no_change is None:
+        return []
+    start = f"The number of workers stays at {workers.num_workers}: "
+    return hanging(start, f"{printable(workers.why_no_change, WHY_LENGTH).rstrip('.')}.", indent=4)
+
+
 def change_cells(change: WorkerChange) -> tuple[str, ...]:
     """Return a row of a table with ``CHANGE_COLUMNS``."""
     return (
         duration(change.at_ns),
         _numbers(change),
-        printable(change.reason, _REASON_LENGTH),
+        printable(change.reason, WHY_LENGTH),
         percent(change.stall_fraction),
         _known(change.predicted_stall_fraction, "not predicted"),
         percent(change.measured_stall_fraction),

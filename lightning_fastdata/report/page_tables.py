@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from lightning_fastdata.report.changes_text import CHANGE_COLUMNS, change_cells
+from lightning_fastdata.report.changes_text import CHANGE_COLUMNS, WHY_LENGTH, change_cells
 from lightning_fastdata.report.units import NOT_MEASURED, duration, percent, size
 from lightning_fastdata.report.words import PARTS, place, printable
 from lightning_fastdata.stalls import LineShare, RankFigures, StallSummary, WorkerFigures
@@ -61,6 +61,7 @@ def _workers(summary: StallSummary) -> Grid:
 def _worker_rows(workers: WorkerFigures) -> tuple[tuple[str, str], ...]:
     rows: list[tuple[str, str]] = [
         ("workers", str(workers.num_workers)),
+        ("their number stays", printable(workers.why_no_change or NOT_MEASURED, WHY_LENGTH)),
         ("batches, samples", f"{workers.batches:,}, {workers.samples:,}"),
         ("busy", percent(workers.busy_fraction)),
         ("of their work computing", percent(workers.cpu_fraction)),

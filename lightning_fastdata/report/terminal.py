@@ -5,7 +5,7 @@ import statistics
 from rich.console import Console, Group
 from rich.text import Text
 
-from lightning_fastdata.report.changes_text import changes_lines
+from lightning_fastdata.report.changes_text import changes_lines, stays_lines
 from lightning_fastdata.report.findings_text import LineKind, findings_lines
 from lightning_fastdata.report.table import ReportTable, show
 from lightning_fastdata.report.units import duration, rate, share, step_ms
@@ -102,7 +102,7 @@ def _facts(summary: StallSummary) -> tuple[str, ...]:
         facts.append(f"Validation between these steps: {duration(summary.validation_ns)}")
     if summary.samples_per_s is not None:
         facts.append(f"Samples a second (this process): {rate(summary.samples_per_s)}")
-    facts += changes_lines(summary.worker_changes)
+    facts += changes_lines(summary.worker_changes) + stays_lines(summary.workers)
     if summary.clock == "host" and summary.device != "cpu":
         facts.append(
             f"Times are the host's: what a {summary.device} device hides cannot be seen from here."

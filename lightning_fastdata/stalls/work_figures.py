@@ -47,6 +47,7 @@ def worker_figures(loader: LoaderRecord) -> WorkerFigures | None:
         transit_p50_ns=int(median(transits)) if transits else None,
         batch_bytes=int(median(sizes)) if sizes else None,
         ready_fraction=sum(knows) / len(knows) if knows else None,
+        why_no_change=loader.why_no_change,
     )
 
 

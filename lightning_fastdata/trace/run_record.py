@@ -61,6 +61,8 @@ class LoaderRecord:
     """``repr`` of a slow sample's index to its file, where the dataset knows it."""
     changes: tuple[PlanChange, ...] = ()
     """How its number of workers changed, the oldest first."""
+    why_no_change: str | None = None
+    """Why it stayed as it was though training waited at the end; ``None`` otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,6 +48,8 @@ class Findings:
     """In the order in which they were made."""
     chosen: int = 0
     """Workers to take."""
+    has_headroom: bool = False
+    """Whether that is one more than are enough while batches cost what they did in the trials."""
     is_settled: bool = False
     """Whether the choice needed no more trials; else the time was up."""
     spent_ns: int = 0

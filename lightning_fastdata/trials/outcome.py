@@ -7,7 +7,7 @@ from statistics import mean
 from lightning_fastdata.errors import ShortageWarning
 from lightning_fastdata.plan import Candidate, LoaderPlan
 from lightning_fastdata.trials.findings import Findings
-from lightning_fastdata.trials.search import TOLERATED_SHORTFALL
+from lightning_fastdata.trials.search import HEADROOM, TOLERATED_SHORTFALL
 from lightning_fastdata.trials.subject import plan_with
 from lightning_fastdata.tuning.wording import size_words, time_words
 
@@ -66,6 +66,12 @@ def _reasons(findings: Findings, candidates: tuple[Candidate, ...]) -> dict[str,
         reasons["step_time"] = f"{time_words(step.step_ns)}, {step.source}"
         if step.host_cores:
             reasons["step_time"] += f"; it keeps {step.host_cores:.2g} cores busy"
+    asked = findings.subject.engine
+    if not findings.chosen and asked in ("ring", "torch"):
+        reasons["engine"] = (
+            f'no workers are needed, and engine="{asked}" needs some: leave engine out of your '
+            "loader to have none"
+        )
     reasons["probe"] = _what_a_batch_costs(findings)
     tried = len(findings.trials)
     took = f"{tried} in {findings.spent_ns / 1e9:.1f} s"
@@ -85,6 +91,8 @@ def _why_number(findings: Findings, candidates: tuple[Candidate, ...]) -> str:
     text = unit(chosen)
     if fewer is not None:
         text += f"; with {fewer.num_workers}: {unit(fewer)}"
+        if findings.has_headroom:
+            text += f", but more if batches took {HEADROOM:g} times as long"
     if findings.step is None:
         return text
     limit = findings.max_stall_fraction

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from statistics import mean
 
 from lightning_fastdata.loader.make import is_gather, is_rows
 from lightning_fastdata.loader.measure import key_of
@@ -21,17 +22,19 @@ from lightning_fastdata.trials.policy import (
     numbers_to_weigh,
     shortfalls,
 )
+from lightning_fastdata.trials.share import on_share_of_cores
 from lightning_fastdata.trials.step import StandInStep
 from lightning_fastdata.trials.subject import Subject, loader_of, plan_with, untouched
 from lightning_fastdata.trials.trial import Trial, run_trial
-from lightning_fastdata.tuning.forecast import Demand, Supply, forecast
-from lightning_fastdata.tuning.replay import Steps
+from lightning_fastdata.tuning.forecast import Demand, Forecast, Supply, forecast
+from lightning_fastdata.tuning.replay import Steps, scaled
 from lightning_fastdata.tuning.supply import DRAWN_BATCHES, supply_of, supply_of_batches
 
 MOST_WORKERS = 256  # guess: more than any rank's storage answers at a time
 TOLERATED_SHORTFALL = 0.05  # of batches a second, where no step time says what is needed
 ROUNDS = 2  # of an exhaustive search: what two differ by is noise
 IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
+HEADROOM = 1.2  # times the cost: JPEG batches take 46 to 61 ms here, by the minute (bench_tuner)
 LEAST_BATCHES = 5  # that any trial takes: two to settle, three measured
 
 
@@ -60,9 +63,9 @@ class Search:
         self._subject, self._on_trial = subject, on_trial
         self._run, self._clock_ns = run, clock_ns
         self._began_ns = clock_ns()
-        machine = read_machine(os.environ)
+        machine = read_machine(os.environ, subject.local_world_size)
         key = key_of(subject.recipe, subject.samples_a_batch, machine)
-        self._memory_bytes = machine.memory_available_bytes
+        self._machine = machine
         measurable = subject.recipe.batched and not is_gather(subject.recipe)
         facts = None
         if measurable:
@@ -80,6 +83,7 @@ class Search:
             facts=facts,
         )
         self._most = self._most_workers()
+        self._supply: Supply | None = None
 
     def settle(self, budget_s: float) -> Findings:
         """Try those numbers that matter, for about so many seconds at most."""
@@ -121,13 +125,35 @@ class Search:
         facts, subject = self.findings.facts, self._subject
         if facts is None:  # the first trial tells what a batch costs
             return 0 if is_gather(subject.recipe) else min(1, self._most)
-        fits = facts.stays_in(self._memory_bytes, subject.samples_a_batch)
+        fits = facts.stays_in(self._machine.memory_available_bytes, subject.samples_a_batch)
         self._foresee(supply_of(facts, subject.samples_a_batch, self._is_cut(), fits))
         return self._next_number()
 
     def _next_number(self) -> int | None:
         predicted, measured, limit = self._figures()
-        return next_number(predicted, measured, limit, self._floors())
+        number = next_number(predicted, measured, limit, self._floors())
+        if number is not None:
+            return number
+        roomier = self._roomier(best_number(predicted, measured, limit))
+        return None if roomier in measured else roomier
+
+    def _roomier(self, chosen: int) -> int:
+        """One worker more, where those chosen are just enough for batches as quick as these.
+
+        A worker too few shows all at once. Where one more is no help either, nothing is gained.
+        """
+        findings, supply = self.findings, self._supply
+        limit, more = findings.max_stall_fraction, chosen + 1
+        if findings.step is None or not chosen or more not in findings.forecasts or supply is None:
+            return chosen
+        stalls = findings.measured_stalls()
+        if any(mean(stalls.get(number, [0.0])) > limit for number in (chosen, more)):
+            return chosen
+        slower = replace(supply, costs=tuple(scaled(cost, HEADROOM) for cost in supply.costs))
+        at_most, with_more = (
+            self._forecast(slower, number).stall_fraction for number in (chosen, more)
+        )
+        return more if at_most > limit >= with_more else chosen
 
     def _least_ns(self, number: int) -> float:
         """What a trial takes at least; 0 where nothing is known, and a trial alone can tell."""
@@ -143,7 +169,10 @@ class Search:
         findings = self.findings
         plan = plan_with(self._subject, number, findings.facts)
         loader = loader_of(self._subject, plan, len(findings.trials))
-        trial = self._run(loader, step, deadline_ns=deadline_ns)
+        # Ranks that a launcher started have their shares already, and may all be here.
+        is_alone = self._subject.local_world_size is not None
+        with on_share_of_cores(self._machine if is_alone else None):
+            trial = self._run(loader, step, deadline_ns=deadline_ns)
         if trial is None:
             return False
         findings.trials.append(trial)
@@ -156,19 +185,13 @@ class Search:
         findings = self.findings
         if supply.batch_bytes is None and findings.facts is not None:
             supply = replace(supply, batch_bytes=findings.facts.batch_bytes)
-        demand = self._demand()
+        self._supply = supply
         tried = {trial.num_workers for trial in findings.trials}
 
         def foresee(numbers: Iterable[int]) -> None:
             for number in numbers:
                 if number not in findings.forecasts:
-                    findings.forecasts[number] = forecast(
-                        supply,
-                        demand,
-                        engine=self._engine(),
-                        num_workers=number,
-                        cores=findings.cores,
-                    )
+                    findings.forecasts[number] = self._forecast(supply, number)
 
         findings.forecasts = {}
         foresee({*numbers_to_weigh(self._most), *tried})
@@ -179,6 +202,15 @@ class Search:
         for number, each in findings.forecasts.items():
             if number not in tried or number not in findings.foreseen:
                 findings.foreseen[number] = each
+
+    def _forecast(self, supply: Supply, number: int) -> Forecast:
+        return forecast(
+            supply,
+            self._demand(),
+            engine=self._engine(),
+            num_workers=number,
+            cores=self.findings.cores,
+        )
 
     def _demand(self) -> Demand:
         """What training asks for, in steps as long as they are: a short sleep is a longer one."""
@@ -209,7 +241,9 @@ class Search:
         findings = self.findings
         predicted, measured, limit = self._figures()
         predicted = above_floors(predicted, measured, self._floors())
-        findings.chosen = best_number(predicted or {0: 0.0}, measured, limit)
+        least = best_number(predicted or {0: 0.0}, measured, limit)
+        findings.chosen = self._roomier(least)
+        findings.has_headroom = findings.chosen > least
         findings.spent_ns = self._clock_ns() - self._began_ns
         return findings
 

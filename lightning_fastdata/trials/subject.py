@@ -47,6 +47,8 @@ class Subject:
     """Of the workers, where there are any."""
     pin_memory: bool | None = None
     """``None``: not decided, which is no."""
+    local_world_size: int | None = None
+    """Ranks that each load it so on one machine; ``None``: as the environment says."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was assumed of it, by a name."""
 
@@ -73,7 +75,11 @@ def plan_with(subject: Subject, num_workers: int, facts: ProbeFacts | None) -> L
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ShortageWarning)  # told of the plan that is taken
         return measure_and_choose(
-            wishes, subject.recipe, subject.samples_a_batch, read_samples=lambda *_: facts
+            wishes,
+            subject.recipe,
+            subject.samples_a_batch,
+            read_samples=lambda *_: facts,
+            local_world_size=subject.local_world_size,
         )
 
 

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import pytorch_lightning
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from tune_sets import Numbers, NumbersModule, make_net
+from tune_sets import Numbers, NumbersModule, Places, make_net
 
 from lightning_fastdata import FastDataLoader, FastDataModule, ImageFolder, LoaderPlan, tune
 from lightning_fastdata.autotune import tune_with
 from lightning_fastdata.autotune.source import source_of
 from lightning_fastdata.autotune.step_time import measure_step
+from lightning_fastdata.loader.measure import key_of
+from lightning_fastdata.machine import read_machine
 from lightning_fastdata.trials import Findings, Trial
 
 SHORT: dict[str, Any] = {"budget_s": 0.2}  # one trial
@@ -47,6 +50,43 @@ def test_a_plan_is_ready_to_be_used() -> None:
     assert plan.candidates
     assert all(map(torch.equal, values(with_plan, 4), values(inline, 4)))
     with_plan.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is bound to cores")
+@pytest.mark.parametrize("given", [{"local_world_size": 2}, {}])
+def test_trials_for_two_ranks_have_one_ranks_cores_and_leave_the_callers_as_they_were(
+    given: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a launcher started the ranks, each may be tuning: then none keeps to a share."""
+    if not given:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    before = os.sched_getaffinity(0)
+    share = max(1, len(before) // 2) if given else len(before)
+
+    plan = tune(Places(tmp_path), batch_size=8, step_time_s=0.04, **given, budget_s=3.0)
+
+    assert os.sched_getaffinity(0) == before
+    assert plan.cores == pytest.approx(read_machine({}, local_world_size=2).cores)
+    seen = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
+    of_workers = {cores for pid, cores in seen.items() if pid != str(os.getpid())}
+    assert of_workers == {share}
+
+
+def test_what_is_found_for_two_ranks_is_what_two_ranks_start_with() -> None:
+    found: list[Findings] = []
+    dataset = Numbers(sleep_s=0.001)
+    tune_with(
+        dataset,
+        batch_size=8,
+        step_time_s=0.02,
+        local_world_size=2,
+        on_trial=lambda trial, findings: found.append(findings),
+        budget_s=2.0,
+    )
+
+    recipe = found[-1].subject.recipe
+    assert found[-1].key == key_of(recipe, 8, read_machine({}, local_world_size=2))
+    assert found[-1].key != key_of(recipe, 8, read_machine({}))
 
 
 @pytest.mark.slow

@@ -44,6 +44,10 @@ def built_too_early() -> Numbers:
         ({"step_time_s": 1e12}, r"^step_time_s=1000000000000.0, wanted seconds above 0 and below"),
         ({"step_time_s": True}, r"^step_time_s=True, wanted seconds"),
         ({"max_stall_fraction": 1.5}, r"^max_stall_fraction=1.5, wanted a share from 0 to 1"),
+        ({"local_world_size": 0}, r"^local_world_size=0, wanted 1 to 4,096: the ranks that will"),
+        ({"local_world_size": 10**9}, r"^local_world_size=1000000000, wanted 1 to 4,096"),
+        ({"local_world_size": 2.0}, r"^local_world_size=2.0, wanted a whole number"),
+        ({"local_world_size": True}, r"^local_world_size=True, wanted a whole number"),
         ({"step_time_s": 0.1, "model": object()}, r"^step_time_s=0.1 with model=object, wanted"),
     ],
 )

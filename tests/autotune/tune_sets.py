@@ -1,7 +1,9 @@
 """What is tuned in the tests: small datasets, data modules and models."""
 
+import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch
@@ -23,6 +25,18 @@ class Numbers(Dataset[tuple[torch.Tensor, int]]):
         if self.sleep_s:
             time.sleep(self.sleep_s)
         return torch.rand(4), index % 3
+
+
+class Places(Numbers):
+    """Each process that makes samples notes on how many cores it may run, in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(sleep_s=0.005)
+        self.folder = folder
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        (self.folder / str(os.getpid())).write_text(str(len(os.sched_getaffinity(0))))
+        return super().__getitem__(index)
 
 
 class NumbersModule(lightning.pytorch.LightningDataModule):

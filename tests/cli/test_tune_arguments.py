@@ -79,6 +79,7 @@ def test_what_is_not_said_is_the_usual() -> None:
         max_stall_fraction=0.02,
         budget_s=10.0,
         is_exhaustive=False,
+        local_world_size=None,
         json=None,
         plot=None,
         is_kept=True,

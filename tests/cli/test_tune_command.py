@@ -131,6 +131,7 @@ def test_the_table_goes_to_the_output_and_progress_beside_it(
 
 def test_what_was_asked_reaches_the_tuner(tuner: FakeTuner, program: str) -> None:
     arguments = ["--batch-size", "8", "--model", f"{program}:Net", "--max-stall", "5"]
+    arguments += ["--local-world-size", "3"]
 
     assert main(["tune", f"{program}:build", *arguments, "--exhaustive", "--no-save"]) == 0
 
@@ -139,6 +140,7 @@ def test_what_was_asked_reaches_the_tuner(tuner: FakeTuner, program: str) -> Non
     assert tuner.asked["batch_size"] == 8
     assert tuner.asked["max_stall_fraction"] == 0.05
     assert tuner.asked["exhaustive"] is True
+    assert tuner.asked["local_world_size"] == 3
 
 
 def test_a_model_that_is_there_already_is_not_called(tuner: FakeTuner, program: str) -> None:

@@ -56,6 +56,7 @@ class FakeControls:
     def __init__(self, *answers: int | None) -> None:
         self.windows: list[Window] = []
         self.changes: tuple[PlanChange, ...] = ()
+        self.why_not: str | None = None
         self._answers = list(answers)
 
     def see(self, window: Window) -> PlanChange | None:

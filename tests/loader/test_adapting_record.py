@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_fastdata.callback.watching import LoaderWatch
+from lightning_fastdata.loader import meter
 from lightning_fastdata.loader.fast_data_loader import FastDataLoader
 from lightning_fastdata.loader.stopwatch import Stopwatch
 from lightning_fastdata.stalls.workload import FEWEST_SINCE_CHANGE, workload_of
@@ -33,6 +35,12 @@ class Pictures(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return torch.full((2,), float(index))
+
+
+class Slow(Pictures):
+    def __getitem__(self, index: int) -> Tensor:
+        time.sleep(0.01)
+        return super().__getitem__(index)
 
 
 class Model(pl.LightningModule):
@@ -116,6 +124,21 @@ def test_the_record_shows_the_changes_and_the_newest_setup(tmp_path: Path) -> No
     made = [batch.chunks[0] for batch in record.work.recent if batch.chunks[0].worker is not None]
     assert len(made) >= 20
     assert all(chunk.cached_bytes is not None for chunk in made)
+
+
+def test_the_record_shows_why_the_number_stays_though_training_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget of one worker, and samples that it cannot make in time."""
+    monkeypatch.setattr(meter, "FIRST_NS", 200 * MS)
+    plan = replace(FastDataLoader(Slow(), 5, num_workers=1).plan, max_workers=1)
+    loader = FastDataLoader(Slow(), 5, plan=plan)
+
+    record = fit(tmp_path, loader)
+
+    assert record.changes == ()
+    assert record.why_no_change is not None
+    assert "1 is the most workers that there may be" in record.why_no_change
 
 
 @pytest.mark.usefixtures("one_change")

@@ -146,6 +146,7 @@ def a_hostile_summary() -> StallSummary:
             full.detail,
             spans=tuple(replace(span, name=HOSTILE) for span in full.detail.spans),
         ),
+        workers=replace(_worker_figures(), why_no_change=HOSTILE),
         bad_samples=(HOSTILE,) * 50,
         problem=HOSTILE,
     )

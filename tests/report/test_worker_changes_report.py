@@ -59,6 +59,25 @@ def test_without_a_change_nothing_is_said() -> None:
     assert "workers changed" not in render_html(a_summary())
 
 
+def test_why_the_number_stays_though_training_waits_is_told_in_every_report() -> None:
+    why = "training stood still 12.0 % of the last 5.0 s; 4 is the most workers that there may be"
+    summary = replace(
+        a_summary(), workers=replace(a_full_summary().workers, num_workers=4, why_no_change=why)
+    )
+
+    text = " ".join("\n".join(summary_table(summary).lines).split())
+    assert f"The number of workers stays at 4: {why}." in text
+    assert ("their number stays", why) in tables_of(summary)["workers"].rows
+    assert why in render_html(summary)
+
+
+def test_nothing_is_said_of_a_number_that_stays_where_training_does_not_wait() -> None:
+    summary = a_full_summary()
+
+    assert "stays at" not in "\n".join(summary_table(summary).lines)
+    assert "number stays" not in render_html(summary)
+
+
 def test_the_terminal_tells_them_before_the_verdict() -> None:
     lines = summary_table(a_summary(GROWN)).lines
 

@@ -49,6 +49,21 @@ def test_no_workers_are_taken_where_none_are_needed() -> None:
     assert findings.chosen == 0
 
 
+def test_one_worker_more_is_tried_and_taken_where_those_would_be_just_enough() -> None:
+    """A batch of 9 ms for a step of 10 ms: with a fifth more it would come too late."""
+    findings = search([0.9, 0.01, 0.0], batch_ns=9 * MS).settle(100.0)
+
+    assert findings.chosen == 2
+    assert 2 in findings.measured_stalls()
+    assert "but more if batches took 1.2 times as long" in plan_of(findings).reasons["num_workers"]
+
+
+def test_one_worker_more_is_not_taken_where_it_was_tried_in_vain() -> None:
+    findings = search([0.9, 0.01, 0.2], batch_ns=9 * MS).exhaust()
+
+    assert findings.chosen == 1
+
+
 def test_one_trial_is_made_where_there_is_time_for_one() -> None:
     findings = search([0.6, 0.3, 0.0]).settle(1.0)
 
@@ -177,6 +192,16 @@ def test_a_plan_gives_its_reasons_with_figures() -> None:
     assert plan.reasons["step_time"] == "10 ms, given"
     assert plan.reasons["probe"].startswith("a batch of 4 takes")
     assert plan.reasons["trials"].startswith(f"{2 * (MOST + 1)} in ")
+
+
+@pytest.mark.parametrize("engine", ["ring", "torch"])
+def test_a_plan_without_workers_says_that_the_engine_asked_for_would_need_some(engine: Any) -> None:
+    cheap = Subject(name="Numbers", dataset=Numbers(640), batch_size=4, engine=engine)
+
+    plan = plan_of(search([0.01, 0.0], subject=cheap, batch_ns=MS // 10).settle(100.0))
+
+    assert (plan.num_workers, plan.engine) == (0, "inline")
+    assert f'engine="{engine}" needs some: leave engine out' in plan.reasons["engine"]
 
 
 def test_a_plan_says_that_the_limit_cannot_be_kept() -> None:
