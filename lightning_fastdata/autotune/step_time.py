@@ -199,6 +199,7 @@ class _SameBatch:
         return StepTime(
             step_ns=max(1, round(step_ns)),
             host_cores=round(cpu_ns / max(1, wall_ns), 3),
+            computes_on_host=device == "cpu",
             is_on_cuda=device == "cuda",
             source=f"measured over {len(steps_ns)} steps of {name} on {device}",
         )

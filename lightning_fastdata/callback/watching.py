@@ -100,7 +100,7 @@ class LoaderWatch:
             if isinstance(loader, FastDataLoader):  # it may have other workers by now
                 record.setup = setup_of(loader, record.setup.name)
                 record.changes = self._changes_at(place)
-                record.why_no_change = loader.why_no_change
+                record.why_no_change = loader.why_no_change(self._since_ns)
             for index, _ in record.work.slowest():
                 path = path_of(getattr(loader, "dataset", None), index)
                 if path is not None:

@@ -16,9 +16,9 @@ _BUDGET_S, _MAX_STALL_PERCENT = 10.0, 2.0
 _TUNE = """\
 Find the fewest workers that keep training fed: read some samples, predict what each
 number of workers comes to, and try the best with the real dataset. The choice is
-remembered: the next run of as many ranks on this machine, with num_workers left to
-FastDataModule or FastDataLoader, starts with it. That is one rank, or those of
---local-world-size: eight ranks have an eighth of the cores each.
+remembered: the next run on this machine with as many ranks (--local-world-size,
+else 1 or the launcher's) starts with it, where num_workers is left to
+FastDataModule or FastDataLoader.
 
 TARGET is a folder of pictures (one folder a class, or train/ and val/ with such
 folders inside), or MODULE:NAME or FILE.py:NAME, where NAME is a dataset, a loader,

@@ -85,7 +85,14 @@ class Adaptation:
     @property
     def why_no_change(self) -> str | None:
         """Why the number stayed as it was though the newest window stalled; else ``None``."""
-        return None if self._controls is None or self.has_failed else self._controls.why_not
+        if self._controls is None or self.newest is None or self.has_failed:
+            return None
+        at_ns = self.newest.ended_ns
+        if self._agreed and self._agreed[-1].at_ns == at_ns:
+            return None  # others have changed it
+        if self._overruled and self._overruled[-1] == at_ns and self._agrees is not None:
+            return self._agrees.reason
+        return self._controls.why_not
 
     def join(self, num_workers: int) -> None:
         """Take part in what ranks agree by, once.

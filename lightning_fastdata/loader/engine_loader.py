@@ -126,13 +126,20 @@ class EngineLoader(DataLoader[Any]):
         """How the number of workers was changed while training ran, newest last."""
         return () if self._adaptation is None else self._adaptation.changes
 
-    @property
-    def why_no_change(self) -> str | None:
-        """Why the number of workers stays as it is though training waited in the newest seconds.
+    def why_no_change(self, since_ns: int = 0) -> str | None:
+        """Say why the number of workers stays as it is though training waits.
 
-        ``None``: it did not wait, or the number is not the loader's to change.
+        Args:
+            since_ns: What was seen before it, by ``time.perf_counter_ns``, does not count.
+
+        Returns:
+            One sentence about the newest seconds; ``None``: training hardly waited in them, a
+            change is being tried, or the number is not, or no longer, the loader's to change.
         """
-        return None if self._adaptation is None else self._adaptation.why_no_change
+        adaptation = self._adaptation
+        if adaptation is None or adaptation.newest is None:
+            return None
+        return adaptation.why_no_change if adaptation.newest.ended_ns >= since_ns else None
 
     def _workers_of(self, lent: Engine) -> int | None:
         """How many make a pass's batches now; ``None`` where the loader has other ones by now."""

@@ -9,10 +9,10 @@ from lightning_fastdata.machine.budget import most_workers_on, worker_budget
 from lightning_fastdata.machine.cores import whole_cores
 from lightning_fastdata.machine.numa import NearCores
 from lightning_fastdata.machine.read import (
-    read_cores_of_one,
     read_host_id,
     read_machine,
     read_near_cores,
+    read_rank_cores,
 )
 from lightning_fastdata.machine.value import Machine, facts
 
@@ -21,10 +21,10 @@ __all__ = [
     "NearCores",
     "facts",
     "most_workers_on",
-    "read_cores_of_one",
     "read_host_id",
     "read_machine",
     "read_near_cores",
+    "read_rank_cores",
     "whole_cores",
     "worker_budget",
 ]

@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from lightning_fastdata.machine.cores import whole_cores
 from lightning_fastdata.machine.numa import ONLINE_NODES, NearCores, numa_paths, worker_cores
 from lightning_fastdata.machine.readings import Readings, limit_paths, machine_from
-from lightning_fastdata.machine.siblings import cores_of_one, siblings_path
+from lightning_fastdata.machine.siblings import choose_rank_cores, siblings_path
 from lightning_fastdata.machine.value import Machine
 
 _PROC_PATHS = ("/proc/self/cgroup", "/proc/self/mountinfo", "/proc/meminfo", "/proc/cpuinfo")
@@ -73,21 +73,24 @@ def read_near_cores(
     )
 
 
-def read_cores_of_one(machine: Machine) -> frozenset[int] | None:
+def read_rank_cores(machine: Machine) -> frozenset[int] | None:
     """Find cores that stand for this rank's share of those it may run on.
 
     Args:
         machine: What this rank may use.
 
     Returns:
-        The kernel's numbers of so many whole cores; ``None`` where a process is not bound to cores.
+        The kernel's numbers of so many whole cores; ``None`` where the system cannot say.
     """
     if sys.platform != "linux":
         return None
-    affinity = os.sched_getaffinity(0)
+    try:
+        affinity = os.sched_getaffinity(0)
+    except OSError:
+        return None
     texts: dict[str, str] = {}
     _read_into([siblings_path(core) for core in affinity], texts, {})
-    return cores_of_one(texts, affinity, whole_cores(machine.cores))
+    return choose_rank_cores(texts, affinity, whole_cores(machine.cores))
 
 
 def read_host_id() -> str:

@@ -10,8 +10,10 @@ def siblings_path(core: int) -> str:
     return f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 
-def cores_of_one(texts: Mapping[str, str], affinity: Collection[int], count: int) -> frozenset[int]:
-    """Choose some cores, both threads of a real one rather than one of two.
+def choose_rank_cores(
+    texts: Mapping[str, str], affinity: Collection[int], count: int
+) -> frozenset[int]:
+    """Choose cores, taking both threads of a physical core before the next one.
 
     All ranks together have both: a share of one thread each would compute faster than any rank
     can while the others do as well.

@@ -61,7 +61,6 @@ def _workers(summary: StallSummary) -> Grid:
 def _worker_rows(workers: WorkerFigures) -> tuple[tuple[str, str], ...]:
     rows: list[tuple[str, str]] = [
         ("workers", str(workers.num_workers)),
-        ("their number stays", printable(workers.why_no_change or NOT_MEASURED, WHY_LENGTH)),
         ("batches, samples", f"{workers.batches:,}, {workers.samples:,}"),
         ("busy", percent(workers.busy_fraction)),
         ("of their work computing", percent(workers.cpu_fraction)),
@@ -76,6 +75,8 @@ def _worker_rows(workers: WorkerFigures) -> tuple[tuple[str, str], ...]:
         ("mapped pages read from storage", f"{workers.major_faults:,}"),
         ("waiting for a free slot", percent(workers.slot_wait_fraction)),
     ]
+    if workers.why_no_change is not None:
+        rows.insert(1, ("why their number stays", printable(workers.why_no_change, WHY_LENGTH)))
     return tuple(row for row in rows if row[1] != NOT_MEASURED)
 
 

@@ -68,7 +68,7 @@ class WorkerFigures:
     """Share of batches that lay ready when they were wanted. Near 1: the loader keeps up."""
     why_no_change: str | None = None
     """Why their number stayed as it was though training waited in the last seconds; ``None``: it
-    did not wait, or the number was not the loader's to change."""
+    hardly waited, a change was being tried, or the number was not the loader's to change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -206,7 +206,9 @@ def _shares(
             left_ns = now_ns
     shares["rest"] = left_ns
     if _was_handed(what_if):
-        shares["handing"] += unexplained_ns
+        handed_ns = what_if.measured.seen_ns * what_if.workload.handed_fraction
+        shares["handing"] += min(unexplained_ns, handed_ns)
+        shares["rest"] += max(0.0, unexplained_ns - handed_ns)
     whole_ns = sum(shares.values())
     return {name: stall * share / whole_ns for name, share in shares.items()}
 

@@ -22,9 +22,9 @@ from lightning_fastdata.tuning.replay import (
     replay,
     scaled,
 )
+from lightning_fastdata.tuning.supply import RING_HANDING_NS
 
 HEADROOM = 1.1  # guess: the next run is not this one to the millisecond
-RING_HANDING_NS = 100_000  # of a ring that is not there yet (package README, 19)
 MOST_SEARCHED = 512  # batches: the search replays them about ten times
 
 
@@ -33,7 +33,8 @@ class WhatIf(Sharing):
     """Replays of what one loader did.
 
     A replay of the run as it was is set beside what was measured. What the replay does not explain
-    stays in every prediction; what it says too much of is taken off in proportion.
+    stays in every prediction, but for waits for batches that were already made; what it says too
+    much of is taken off in proportion.
     """
 
     @cached_property
@@ -85,9 +86,9 @@ class WhatIf(Sharing):
     def predicted_without_handing(self) -> float:
         """Return the run's stall if batches took no time to come over.
 
-        What was waited for batches that workers had made already is gone, as it was measured: of a
-        full pipe, a replay does not know how long it holds a batch up. What remains is the rest of
-        the waiting, or what making batches as they are wanted then would cost, if that is more.
+        The measured share of waits for batches that were already made goes away; a replay cannot
+        tell how long a full pipe holds a batch up. What remains is the rest of the waiting, or what
+        making batches as they are wanted would cost then, if that is more.
         """
         base_ns, seen_ns = self.as_it_was_ns, self.measured.seen_ns
         making_ns = self.lost_ns(is_handed=False) * min(1.0, seen_ns / max(1.0, base_ns))

@@ -47,8 +47,13 @@ def worker_figures(loader: LoaderRecord) -> WorkerFigures | None:
         transit_p50_ns=int(median(transits)) if transits else None,
         batch_bytes=int(median(sizes)) if sizes else None,
         ready_fraction=sum(knows) / len(knows) if knows else None,
-        why_no_change=loader.why_no_change,
+        why_no_change=_why_no_change(loader),
     )
+
+
+def _why_no_change(loader: LoaderRecord) -> str | None:
+    name, why = loader.setup.name, loader.why_no_change
+    return f"loader {name}: {why}" if name and why else why
 
 
 def stage_fractions(totals: WorkTotals) -> dict[str, float]:

@@ -87,14 +87,19 @@ class Workload:
 
     @cached_property
     def handed_fraction(self) -> float:
-        """Share of all waiting in which the batch was made already, and only had to come over."""
-        waited_ns = handed_ns = 0
-        for batch in self.steady:
-            if not batch.chunks:
-                continue
-            waited_ns += batch.taken_ns - batch.wanted_ns
-            handed_ns += max(0, batch.taken_ns - max(batch.wanted_ns, made_ns(batch)))
-        return min(1.0, handed_ns / waited_ns) if waited_ns else 0.0
+        """Share of all waiting (the host's) for batches that workers had made already."""
+        known = [batch for batch in self.steady if batch.chunks]
+        waited_ns = sum(batch.taken_ns - batch.wanted_ns for batch in known)
+        return min(1.0, self.handed_ns * len(known) / waited_ns) if waited_ns > 0 else 0.0
+
+    @cached_property
+    def handed_ns(self) -> float:
+        """That waiting a step, by its mean; 0 without workers."""
+        known = [batch for batch in self.steady if batch.chunks]
+        if not known or not self.loader.setup.num_workers:
+            return 0.0
+        each_ns = (batch.taken_ns - max(batch.wanted_ns, made_ns(batch)) for batch in known)
+        return sum(max(0, handed_ns) for handed_ns in each_ns) / len(known)
 
     def slow_fraction(self, times: float) -> float:
         """Share of the samples that took so many times the usual, as far as they were noted."""

@@ -62,7 +62,7 @@ class LoaderRecord:
     changes: tuple[PlanChange, ...] = ()
     """How its number of workers changed, the oldest first."""
     why_no_change: str | None = None
-    """Why it stayed as it was though training waited at the end; ``None`` otherwise."""
+    """Why it stayed as it was though training waited in the last seconds; ``None`` otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,8 @@ class StepTime:
     """Without its wait for data, 1 or more."""
     host_cores: float = 0.0
     """Cores' worth that the training process computes meanwhile."""
+    computes_on_host: bool = False
+    """Whether there is no device that computes beside the training process."""
     is_on_cuda: bool = False
     """Whether batches go to a CUDA device."""
     source: str = "given"
@@ -44,6 +46,8 @@ class Findings:
     """By the number of workers, from what the last trial showed."""
     foreseen: dict[int, Forecast] = field(default_factory=dict)
     """The same before any trial of that number."""
+    cores_of_trials: int | None = None
+    """On which trials ran alone, where they stood for one of several ranks; ``None``: on all."""
     trials: list[Trial] = field(default_factory=list)
     """In the order in which they were made."""
     chosen: int = 0

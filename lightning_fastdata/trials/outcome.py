@@ -75,9 +75,14 @@ def _reasons(findings: Findings, candidates: tuple[Candidate, ...]) -> dict[str,
     reasons["probe"] = _what_a_batch_costs(findings)
     tried = len(findings.trials)
     took = f"{tried} in {findings.spent_ns / 1e9:.1f} s"
-    reasons["trials"] = (
-        took if findings.is_settled else f"{took}; one more would not have ended in time"
-    )
+    if not findings.is_settled:
+        took += "; one more would not have ended in time"
+    ranks = findings.subject.local_world_size or 1
+    if ranks > 1 and tried:
+        cores = findings.cores_of_trials
+        where = "all cores" if cores is None else f"{cores} of the cores"
+        took += f"; on {where}, as one of {ranks} ranks"
+    reasons["trials"] = took
     return reasons
 
 

@@ -82,6 +82,9 @@ class Search:
             cores=machine.cores,
             facts=facts,
         )
+        # Several that a launcher started may all be tuning: they would share one rank's cores.
+        is_only_one_here = read_machine(os.environ).local_world_size == 1
+        self._stands_for_several = is_only_one_here and machine.local_world_size > 1
         self._most = self._most_workers()
         self._supply: Supply | None = None
 
@@ -134,8 +137,14 @@ class Search:
         number = next_number(predicted, measured, limit, self._floors())
         if number is not None:
             return number
-        roomier = self._roomier(best_number(predicted, measured, limit))
+        roomier = self._roomier(self._least())
         return None if roomier in measured else roomier
+
+    def _least(self) -> int:
+        """The fewest that do while batches cost what they did."""
+        predicted, measured, limit = self._figures()
+        predicted = above_floors(predicted, measured, self._floors())
+        return best_number(predicted or {0: 0.0}, measured, limit)
 
     def _roomier(self, chosen: int) -> int:
         """One worker more, where those chosen are just enough for batches as quick as these.
@@ -147,13 +156,14 @@ class Search:
         if findings.step is None or not chosen or more not in findings.forecasts or supply is None:
             return chosen
         stalls = findings.measured_stalls()
-        if any(mean(stalls.get(number, [0.0])) > limit for number in (chosen, more)):
+        tried = (stalls[number] for number in (chosen, more) if number in stalls)
+        if any(mean(of_number) > limit for of_number in tried):
             return chosen
         slower = replace(supply, costs=tuple(scaled(cost, HEADROOM) for cost in supply.costs))
-        at_most, with_more = (
+        with_chosen, with_more = (
             self._forecast(slower, number).stall_fraction for number in (chosen, more)
         )
-        return more if at_most > limit >= with_more else chosen
+        return more if with_chosen > limit >= with_more else chosen
 
     def _least_ns(self, number: int) -> float:
         """What a trial takes at least; 0 where nothing is known, and a trial alone can tell."""
@@ -168,15 +178,18 @@ class Search:
         """Whether a trial of so many workers told anything."""
         findings = self.findings
         plan = plan_with(self._subject, number, findings.facts)
+        if self._stands_for_several:
+            plan = replace(plan, worker_cores=None)  # which would take workers off the share
         loader = loader_of(self._subject, plan, len(findings.trials))
-        # Ranks that a launcher started have their shares already, and may all be here.
-        is_alone = self._subject.local_world_size is not None
-        with on_share_of_cores(self._machine if is_alone else None):
+        with on_share_of_cores(self._machine if self._stands_for_several else None) as cores:
             trial = self._run(loader, step, deadline_ns=deadline_ns)
+        findings.cores_of_trials = cores
         if trial is None:
             return False
         findings.trials.append(trial)
-        if any(batch.chunks for batch in trial.times):
+        # What workers cost, the training process's own batches do not tell as well as they did.
+        tells = trial.num_workers or not any(each.num_workers for each in findings.trials)
+        if tells and any(batch.chunks for batch in trial.times):
             self._foresee(_supply_of(trial, is_cut=self._is_cut()))
         self._on_trial(trial, findings)
         return True
@@ -213,12 +226,14 @@ class Search:
         )
 
     def _demand(self) -> Demand:
-        """What training asks for, in steps as long as they are: a short sleep is a longer one."""
+        """What training asks for; a short sleep takes longer than it was asked to."""
         step = self.findings.step
         if step is None:
             return Demand(steps=Steps(host_ns=[0]))
-        took_ns = (trial.busy_ns // max(1, trial.batches) for trial in self.findings.trials)
-        host_ns = max(step.step_ns, min(took_ns, default=0))
+        host_ns = step.step_ns
+        if not step.host_cores:  # what computes takes longer for the workers beside it
+            took_ns = (trial.busy_ns // max(1, trial.batches) for trial in self.findings.trials)
+            host_ns = max(host_ns, min(took_ns, default=0))
         return Demand(steps=Steps(host_ns=[host_ns]), host_cores=step.host_cores)
 
     def _figures(self) -> tuple[dict[int, float], dict[int, list[float]], float]:
@@ -239,9 +254,7 @@ class Search:
 
     def _concluded(self) -> Findings:
         findings = self.findings
-        predicted, measured, limit = self._figures()
-        predicted = above_floors(predicted, measured, self._floors())
-        least = best_number(predicted or {0: 0.0}, measured, limit)
+        least = self._least()
         findings.chosen = self._roomier(least)
         findings.has_headroom = findings.chosen > least
         findings.spent_ns = self._clock_ns() - self._began_ns

@@ -48,7 +48,7 @@ class Subject:
     pin_memory: bool | None = None
     """``None``: not decided, which is no."""
     local_world_size: int | None = None
-    """Ranks that each load it so on one machine; ``None``: as the environment says."""
+    """Ranks on one machine, each of which loads it like this; ``None``: as the environment says."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was assumed of it, by a name."""
 

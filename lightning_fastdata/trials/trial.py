@@ -50,13 +50,17 @@ class Trial:
             for batch in self.times
         )
         whole_ns = self.wait_ns + self.busy_ns
-        return max(0, self.wait_ns - late_ns) / whole_ns if whole_ns else 0.0
+        return max(0.0, self.wait_ns - self._of_all(late_ns)) / whole_ns if whole_ns else 0.0
 
     @property
     def around_ns(self) -> int:
-        """Of a batch, what the loop waited for besides what its loader noted: asking for more."""
-        noted_ns = sum(batch.taken_ns - batch.wanted_ns for batch in self.times)
-        return max(0, self.wait_ns - noted_ns) // max(1, self.batches)
+        """What the loop waited a batch that its loader did not note: to ask for more, mostly."""
+        noted_ns = self._of_all(sum(batch.taken_ns - batch.wanted_ns for batch in self.times))
+        return round(max(0.0, self.wait_ns - noted_ns) / max(1, self.batches))
+
+    def _of_all(self, noted_ns: int) -> float:
+        """What the newest batches add up to, as if all that were measured had been noted."""
+        return noted_ns * self.batches / len(self.times) if self.times else 0.0
 
     @property
     def batches_per_s(self) -> float:

@@ -16,8 +16,9 @@ from lightning_fastdata.tuning.replay import BatchCost, Span, handing_ns_of
 DRAWN_BATCHES = 192  # replayed in about 2 ms
 SLOW = 4.0  # times the median: such samples are replayed one by one (guess)
 MOST_SLOW = 8  # a batch: the slowest; with more of them, each holds up a smaller part (guess)
-# By hand, with steps of 0.5 to 55 ms between batches: the longer, the colder caches are (two EPYC
-# cores, torch 2.14, 2026-11-23). A loop that does nothing else takes a fifth of it (bench_feed).
+# By hand, with steps of 0.5 to 55 ms between batches: the longer they are, the colder the caches
+# (two EPYC cores, torch 2.14, 2026-11-23). A loop that does nothing else takes a fifth of it
+# (bench_feed).
 RING_NEXT_NS = 300_000  # 0.18 to 0.6 ms
 RING_HANDING_NS = 250_000  # 0.1 to 0.35 ms where a core was free
 RING_HANDOVER_CPU_NS = 600_000  # 0.25 to 0.5 ms the training process, 0.2 to 0.4 ms the nursery

@@ -23,7 +23,7 @@ from lightning_fastdata.autotune import tune_with
 from lightning_fastdata.autotune.source import source_of
 from lightning_fastdata.autotune.step_time import measure_step
 from lightning_fastdata.loader.measure import key_of
-from lightning_fastdata.machine import read_machine
+from lightning_fastdata.machine import read_machine, whole_cores
 from lightning_fastdata.trials import Findings, Trial
 
 SHORT: dict[str, Any] = {"budget_s": 0.2}  # one trial
@@ -53,23 +53,29 @@ def test_a_plan_is_ready_to_be_used() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a process is bound to cores")
-@pytest.mark.parametrize("given", [{"local_world_size": 2}, {}])
+@pytest.mark.parametrize(("given", "has_launcher"), [(2, False), (2, True), (None, True)])
 def test_trials_for_two_ranks_have_one_ranks_cores_and_leave_the_callers_as_they_were(
-    given: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: int | None, has_launcher: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a launcher started the ranks, each may be tuning: then none keeps to a share."""
-    if not given:
+    if has_launcher:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     before = os.sched_getaffinity(0)
-    share = max(1, len(before) // 2) if given else len(before)
+    share = (
+        whole_cores(read_machine({}, local_world_size=2).cores) if not has_launcher else len(before)
+    )
 
-    plan = tune(Places(tmp_path), batch_size=8, step_time_s=0.04, **given, budget_s=3.0)
+    plan = tune(
+        Places(tmp_path), batch_size=8, step_time_s=0.04, local_world_size=given, budget_s=3.0
+    )
 
     assert os.sched_getaffinity(0) == before
     assert plan.cores == pytest.approx(read_machine({}, local_world_size=2).cores)
     seen = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
     of_workers = {cores for pid, cores in seen.items() if pid != str(os.getpid())}
     assert of_workers == {share}
+    where = "all cores" if has_launcher else f"{share} of the cores"
+    assert (f"on {where}, as one of 2 ranks" in plan.reasons["trials"]) == (given is not None)
 
 
 def test_what_is_found_for_two_ranks_is_what_two_ranks_start_with() -> None:

@@ -4,7 +4,8 @@ Run ``python tests/benchmarks/bench_tuner.py [--workloads io,jpeg] [--seconds 2]
 prints one JSON line a workload and step time, and one a claim. The step is a sleep, as a device
 that computes leaves its host. The grid is every number of workers from 0 to twice the cores, with 2
 and 4 batches in flight for each worker; torch's loader stands beside it without workers and with
-Lightning's advice, all cores but one. Its cells and then those that decide the claim take turns.
+Lightning's advice, all cores but one. Its cells take turns in an order drawn anew for each round,
+and then those that decide the claim do.
 
     best            the least stall of the grid, and its cell
     fewest          the fewest workers with a cell at most 0.03 above it
@@ -21,6 +22,7 @@ Lightning's advice, all cores but one. Its cells and then those that decide the 
 import argparse
 import json
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -119,8 +121,9 @@ def compare(
     own, stock = grid(cores), stock_settings(cores)
     runs: Runs = {setting: [] for setting in (*own, *stock)}
     grid_s = 0.0
-    for _ in range(parsed.rounds):
-        for setting in runs:
+    for turn in range(parsed.rounds):
+        # Whoever comes after cells that left a core idle may find it faster.
+        for setting in random.Random(turn).sample(list(runs), len(runs)):
             began_s = time.perf_counter()
             loader = setting.loader(workload, dataset)
             runs[setting].append(

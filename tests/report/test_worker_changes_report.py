@@ -67,7 +67,7 @@ def test_why_the_number_stays_though_training_waits_is_told_in_every_report() ->
 
     text = " ".join("\n".join(summary_table(summary).lines).split())
     assert f"The number of workers stays at 4: {why}." in text
-    assert ("their number stays", why) in tables_of(summary)["workers"].rows
+    assert ("why their number stays", why) in tables_of(summary)["workers"].rows
     assert why in render_html(summary)
 
 

@@ -114,7 +114,7 @@ def test_shared_memory_has_the_stall_that_was_predicted_of_a_large_batch() -> No
 
 
 @pytest.mark.parametrize("next_every", [1, 4])
-def test_no_way_to_go_takes_away_all_that_was_waited_for_batches_that_were_made(
+def test_handing_over_in_no_time_ends_all_waits_for_batches_that_were_made(
     next_every: int,
 ) -> None:
     """Also where few of them are held up, as by a full pipe, so that the usual one is not."""
@@ -125,7 +125,7 @@ def test_no_way_to_go_takes_away_all_that_was_waited_for_batches_that_were_made(
     assert finding.predicted_stall_fraction == pytest.approx(0.0, abs=0.01)
 
 
-def test_no_way_to_go_leaves_what_is_waited_for_batches_that_are_not_made_yet() -> None:
+def test_handing_over_in_no_time_leaves_waits_for_batches_that_are_not_made_yet() -> None:
     run = Run(num_workers=1, sample_ns=each(4 * MS), next_ns=200 * MS, next_every=8)
 
     finding = next(each for each in conclude(recorded(run)).findings if each.cause == "ipc")

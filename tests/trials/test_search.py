@@ -174,6 +174,23 @@ def test_steps_that_took_longer_than_told_are_what_the_others_are_predicted_for(
     assert longer.stall_fraction < 0.1
 
 
+def test_what_workers_cost_is_not_forgotten_for_a_trial_without_any() -> None:
+    """The exhaustive search ends with none; the training process's batches say nothing of them."""
+    findings = search([0.9, 0.8, 0.8]).exhaust()
+
+    assert findings.trials[-1].num_workers == 0
+    assert findings.trials[-2].around_ns == pytest.approx(20 * MS, rel=0.01)
+    assert findings.forecasts[1].stall_fraction > 0.6  # 0.5 without these 20 ms
+
+
+def test_a_step_that_computes_is_not_taken_to_be_longer_for_the_workers_beside_it() -> None:
+    step = StepTime(step_ns=10 * MS, host_cores=0.5)
+
+    longer = search([0.4, 0.4, 0.4], step, step_ns=30 * MS).settle(1.0).forecasts[1]
+
+    assert longer.stall_fraction > 0.4
+
+
 def test_what_a_loop_waits_besides_what_its_loader_noted_is_predicted_of_all_with_workers() -> None:
     """The table's trials wait 10 ms a batch; a loader that noted nothing spent it in between."""
     findings = search([0.5] * 3, batch_ns=MS // 1000, sleep_s=0.004).settle(1.0)

@@ -92,6 +92,35 @@ def test_waits_for_batches_that_lay_ready_are_what_more_workers_cannot_change() 
     assert trial.floor_fraction == 0.2  # 30 of the first, 10 of the second
 
 
+def test_of_more_batches_than_were_noted_the_newest_stand_for_all() -> None:
+    """Two of 20 were noted: 10 ms of each wait, and 4 of them until a batch had come."""
+    noted = tuple(
+        BatchTimes(
+            number=number,
+            asked_ns=0,
+            sent_ns=None,
+            arrived_ns=104 * MS,
+            wanted_ns=100 * MS,
+            taken_ns=110 * MS,
+            size_bytes=None,
+            chunks=(),
+        )
+        for number in range(2)
+    )
+    trial = Trial(
+        num_workers=1,
+        prefetch_batches=4,
+        batches=20,
+        wait_ns=20 * 13 * MS,
+        busy_ns=20 * 7 * MS,
+        whole_ns=900 * MS,
+        times=noted,
+    )
+
+    assert trial.around_ns == 3 * MS
+    assert trial.floor_fraction == pytest.approx((13 - 4) / 20)
+
+
 def test_what_is_waited_while_workers_start_and_queues_fill_is_left_out() -> None:
     loader = FakeLoader(FakeClock(), [500 * MS, *[60 * MS] * 5, *[0] * 500], in_flight=4)
 

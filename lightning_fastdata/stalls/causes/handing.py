@@ -11,18 +11,22 @@ def slow_handing(about: LoaderCase, share_fraction: float) -> Finding | None:
     if what_if is None:
         return None
     work, setup = what_if.workload, about.loader.setup
-    held_ns = work.handed_fraction * sum(batch.taken_ns - batch.wanted_ns for batch in work.steady)
     sizes = [batch.size_bytes for batch in work.steady if batch.size_bytes]
     evidence = [
         f"{percent(work.handed_fraction)} of the waiting was for batches that a worker had made "
-        f"already: {spent(held_ns / max(1, len(work.steady)))} a step, by the mean."
+        f"already: {spent(work.handed_ns)} a step on average."
     ]
     way_ns = work.transit_ns + work.next_ns
     if sizes:
         size_bytes = sorted(sizes)[len(sizes) // 2]
-        rate = data_size(size_bytes * 1e9 / max(1, way_ns))
-        way = f": {spent(way_ns)} to the training process, {rate} a second" if way_ns else ""
-        evidence.append(f"A batch holds {data_size(size_bytes)}{way}.")
+        text = f"A batch holds {data_size(size_bytes)}."
+        if way_ns:
+            rate = data_size(size_bytes * 1e9 / way_ns)
+            text = (
+                f"A batch of {data_size(size_bytes)} takes {spent(way_ns)} to reach the training "
+                f"process, {rate} a second."
+            )
+        evidence.append(text)
     changes: tuple[SettingChange, ...] = ()
     advice = "Send less: uint8 instead of float32 is a quarter"
     if about.case.has_device:

@@ -263,6 +263,7 @@ class Controller:
             stall_fraction=window.stall_fraction,
             predicted_stall_fraction=step.predicted_stall_fraction,
         )
+        self._why_not = None
         self._log.append(change)
         self._pace.change(window.ended_ns)
         self._wanted = step.after
