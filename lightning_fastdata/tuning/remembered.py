@@ -1,12 +1,12 @@
 """A decision that was kept, as one value, and the same as plain values."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from lightning_fastdata.plan import EngineName
 
+_MOST = 2**63 - 1
 _LONGEST_STEP_S = 1e6  # guess: no step takes days; replay adds steps up in 64 bits
 
 
@@ -44,7 +44,7 @@ def from_plain(values: Any) -> Remembered | None:
     has_workers = found["engine"] in ("ring", "torch")
     is_sound = (
         (has_workers or found["engine"] == "inline")
-        and all(type(count) is int and count >= 0 for count in counts)
+        and all(type(count) is int and 0 <= count <= _MOST for count in counts)
         and all(bool(count) == has_workers for count in counts)
         and _is_measure(found["stall_fraction"], most=1.0)
         and _is_measure(found["step_time_s"], most=_LONGEST_STEP_S)
@@ -55,8 +55,6 @@ def from_plain(values: Any) -> Remembered | None:
     return Remembered(**found) if is_sound else None
 
 
-def _is_measure(value: Any, most: float = math.inf) -> bool:
-    """Whether it is a finite number from 0 on, or absent."""
-    if value is None:
-        return True
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
+def _is_measure(value: Any, most: float = _MOST) -> bool:
+    """Whether it is a number from 0 to ``most``, or absent."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= most)

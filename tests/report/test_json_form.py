@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_summaries import a_full_summary, a_hostile_summary, a_plain_summary
 
+import lightning_fastdata
 from lightning_fastdata.errors import SettingsError
-from lightning_fastdata.stalls import SCHEMA_VERSION, StallSummary
+from lightning_fastdata.stalls import SCHEMA_VERSION, StallSummary, WorkerFigures
 from lightning_fastdata.stalls.json_form import summary_from_json, summary_to_json
 
+SCHEMA_TEXT = Path(lightning_fastdata.__file__).parent / "report/SCHEMA.md"
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=4),
     int: st.integers(-3, 10**19),
@@ -128,3 +132,10 @@ def test_a_report_without_a_needed_field_is_refused() -> None:
 
     with pytest.raises(SettingsError, match=r"^wall_ns is missing\. The file was changed"):
         summary_from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("kind", [StallSummary, WorkerFigures])
+def test_every_field_is_described(kind: type) -> None:
+    described = set(re.findall(r"`(\w+)(?:\[\])?`", SCHEMA_TEXT.read_text()))
+
+    assert {field.name for field in dataclasses.fields(kind)} <= described

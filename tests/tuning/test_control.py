@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from control_tools import LIMITS, after, window
+from control_tools import LIMITS, S, after, window
 
 from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.trace.changes import MOST_CHANGES
@@ -112,9 +112,14 @@ def test_full_cores_give_workers_up_that_only_wait_for_each_other() -> None:
     limits = replace(LIMITS, cores=2)
     full = window(6, stall=0.5, cpu=1 / 3, work_ms=120, core_wait_fraction=2 / 3)
 
-    change = after(Controller(limits, num_workers=6), full, full, full)
+    controller = Controller(limits, num_workers=6)
+
+    assert after(controller, full, full) is None
+    assert controller.why_not is not None
+    change = controller.see(replace(full, began_ns=6 * S, ended_ns=9 * S))
 
     assert change is not None
+    assert controller.why_not is None  # there was something to be done
     assert (change.kind, change.after) == ("shrink", 4)
     assert "workers only wait for each other" in change.reason
 

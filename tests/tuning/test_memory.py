@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -276,3 +277,13 @@ def test_any_other_values_are_none(values: dict[str, Any]) -> None:
     for changed in (values, as_plain(DECISION) | values):
         read = from_plain(changed)
         assert read is None or as_plain(read) == {name: changed[name] for name in as_plain(read)}
+
+
+@pytest.mark.parametrize("name", ["num_workers", "prefetch_batches", "step_time_s", "batch_bytes"])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, math.inf, math.nan, -1, True],
+    ids=["huge", "infinite", "no number", "negative", "a truth"],
+)
+def test_numbers_that_nothing_can_be_are_none(name: str, value: float) -> None:
+    assert from_plain(as_plain(DECISION) | {name: value}) is None
