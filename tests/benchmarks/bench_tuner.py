@@ -232,7 +232,7 @@ def rounded(stall: float | None) -> float | None:
 
 def claims(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """What the rows come to, against what was wanted."""
-    rows = [row for row in rows if "chosen" in row]
+    rows = [row for row in rows if "grid" in row]
     wanted = round(WANTED_SHARE * len(rows))
     counts = {
         "chosen within 0.03 of the grid's best, at most one worker more than the fewest": (
@@ -248,6 +248,14 @@ def claims(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for claim, holds in counts.items():
         found = {"holds": sum(holds), "of": len(rows), "wanted": wanted}
         yield {"claim": claim, **found, "reached": sum(holds) >= wanted}
+    ratios = [ratio for row in rows if (ratio := rate_of_chosen(row)) is not None]
+    if ratios:
+        yield {
+            "chosen": "samples a second of its cell, of the grid's most",
+            "median": round(statistics.median(ratios), 3),
+            "least": round(min(ratios), 3),
+            "of": len(ratios),
+        }
     for has_workers, what in enumerate(("without workers", "with all cores but one")):
         holds = sum(
             cell["stall"] <= row["best_stall"] + WITHIN
@@ -258,6 +266,14 @@ def claims(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {"torch": f"{what}, within 0.03 of the best", "holds": holds, "of": len(rows)}
     for seen in ("tried", "grid"):
         yield {"replay": f"predicted against {seen}", **errors_of(rows, seen)}
+
+
+def rate_of_chosen(row: dict[str, Any]) -> float | None:
+    """Of the most samples a second that any cell of the grid gave; ``None``: no cell of it."""
+    own = [cell for cell in row["grid"] if cell["engine"] != "torch"]
+    most = max(cell["samples_per_s"] for cell in own)
+    same = [cell for cell in own if row["chosen"].items() <= cell.items()]
+    return same[0]["samples_per_s"] / most if same else None
 
 
 def tally(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
