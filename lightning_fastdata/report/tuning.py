@@ -168,7 +168,9 @@ def _closing_lines(report: TuningReport) -> Iterator[str]:
     if report.is_remembered:
         left_out = "leave num_workers out of FastDataModule or FastDataLoader"
         yield f"To use it, {left_out}: it is remembered,"
-        yield "  and the next run of one process here starts with it."
+        ranks = (report.facts.get("machine") or {}).get("local_world_size", 1)
+        who = "one process" if ranks == 1 else f"{ranks} processes"
+        yield f"  and the next run of {who} here starts with it."
         yield f"To have it elsewhere: {call}"
     else:
         yield f"To use it: {call}"

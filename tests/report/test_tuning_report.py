@@ -164,6 +164,12 @@ def test_the_sentence_comes_first_then_the_table_the_reasons_and_the_use() -> No
     ]
 
 
+def test_a_choice_for_several_ranks_is_said_to_be_theirs() -> None:
+    report = replace(a_report(a_plan()), facts={"machine": {"local_world_size": 8}})
+
+    assert "the next run of 8 processes here starts with it." in printed(report)
+
+
 def test_only_the_choice_is_marked() -> None:
     table = candidates_table(a_report(a_plan()))
 
