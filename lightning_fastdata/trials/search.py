@@ -34,7 +34,7 @@ MOST_WORKERS = 256  # guess: more than any rank's storage answers at a time
 TOLERATED_SHORTFALL = 0.05  # of batches a second, where no step time says what is needed
 ROUNDS = 2  # of an exhaustive search: what two differ by is noise
 IN_TIME = 0.7  # of the longest trial: with less time left, another would not end (guess)
-HEADROOM = 1.2  # times the cost: JPEG batches take 46 to 61 ms here, by the minute (bench_tuner)
+HEADROOM = 1.2  # times the cost: JPEG batches take 46 to 61 ms here, by the minute (by hand)
 LEAST_BATCHES = 5  # that any trial takes: two to settle, three measured
 
 

@@ -22,6 +22,7 @@ from lightning_fastdata import FastDataLoader, FastDataModule, ImageFolder, Load
 from lightning_fastdata.autotune import tune_with
 from lightning_fastdata.autotune.source import source_of
 from lightning_fastdata.autotune.step_time import measure_step
+from lightning_fastdata.errors import SettingsError
 from lightning_fastdata.loader.measure import key_of
 from lightning_fastdata.machine import read_machine, whole_cores
 from lightning_fastdata.trials import Findings, Trial
@@ -93,6 +94,14 @@ def test_what_is_found_for_two_ranks_is_what_two_ranks_start_with() -> None:
     recipe = found[-1].subject.recipe
     assert found[-1].key == key_of(recipe, 8, read_machine({}, local_world_size=2))
     assert found[-1].key != key_of(recipe, 8, read_machine({}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the model would compute on the GPU")
+def test_a_step_that_computes_on_all_ranks_cores_says_nothing_of_one_rank() -> None:
+    net = make_net(lightning.pytorch)
+
+    with pytest.raises(SettingsError, match=r"^local_world_size=2 with a model that computes on"):
+        tune(NumbersModule(), model=net, local_world_size=2, **SHORT)
 
 
 @pytest.mark.slow
