@@ -53,6 +53,7 @@ def test_a_plan_is_ready_to_be_used() -> None:
     with_plan.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a process is bound to cores")
 @pytest.mark.parametrize(("given", "has_launcher"), [(2, False), (2, True), (None, True)])
 def test_trials_for_two_ranks_have_one_ranks_cores_and_leave_the_callers_as_they_were(
@@ -198,6 +199,7 @@ def test_of_a_model_with_slow_steps_three_are_made(monkeypatch: pytest.MonkeyPat
     assert len(seen) == 3
 
 
+@pytest.mark.slow
 def test_batches_reach_a_measured_model_through_the_data_modules_hooks() -> None:
     class Moves(NumbersModule):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -211,6 +213,7 @@ def test_batches_reach_a_measured_model_through_the_data_modules_hooks() -> None
     measure_step(Sees(), source_of(Moves(), None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pl", [lightning.pytorch, pytorch_lightning])
 def test_a_model_that_lays_its_schedule_over_all_steps_can_be_measured(pl: Any) -> None:
     class Scheduled(make_net(pl).__class__):  # type: ignore[misc]  # made by a function

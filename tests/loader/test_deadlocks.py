@@ -19,6 +19,8 @@ sys.path.append(str(Path(__file__).parents[1] / "campaign"))
 import faulty_sets
 from faulty_sets import CrossedLocks, FullQueue, OwnFiles, OwnLock, UsesTheLibrary
 
+pytestmark = pytest.mark.slow  # a campaign: each waits for hangs or signals
+
 LIMIT_S = 1.0
 SAMPLES = 24
 ALL = list(range(SAMPLES))

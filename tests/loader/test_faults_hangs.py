@@ -20,6 +20,8 @@ from torch.utils.data import default_collate
 
 from lightning_fastdata.errors import SampleError, WorkerError
 
+pytestmark = pytest.mark.slow  # a campaign: each waits for hangs or signals
+
 LIMIT_S = 0.5
 LENGTH = 30
 ALL = list(range(LENGTH))

@@ -13,6 +13,8 @@ import pytest
 from fault_passes import wait_until
 from ring_tools import left_of
 
+pytestmark = pytest.mark.slow  # a campaign: each waits for hangs or signals
+
 PROGRAM = """
 import os, signal, sys, warnings
 from torch.utils.data import Dataset
