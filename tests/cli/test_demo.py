@@ -160,13 +160,18 @@ def test_a_broken_picture_is_one_sentence(
 
 
 def start_demo(demo: list[str], steps: int) -> tuple["subprocess.Popen[str]", IO[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lightning_fastdata.cli", *demo, "--max-steps", str(steps)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # the signal goes to its workers as well, as from a terminal
-    )
+    # Where the tests run in the background SIGINT is ignored, which a program would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lightning_fastdata.cli", *demo, "--max-steps", str(steps)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # the signal goes to its workers as well, as from a terminal
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     return process, process.stderr
 
