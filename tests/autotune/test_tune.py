@@ -54,7 +54,7 @@ def test_a_plan_is_ready_to_be_used() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is bound to cores")
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system binds a process to cores")
 @pytest.mark.parametrize(("given", "has_launcher"), [(2, False), (2, True), (None, True)])
 def test_trials_for_two_ranks_have_one_ranks_cores_and_leave_the_callers_as_they_were(
     given: int | None, has_launcher: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,16 +63,15 @@ def test_trials_for_two_ranks_have_one_ranks_cores_and_leave_the_callers_as_they
     if has_launcher:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     before = os.sched_getaffinity(0)
-    share = (
-        whole_cores(read_machine({}, local_world_size=2).cores) if not has_launcher else len(before)
-    )
+    cores = read_machine({}, local_world_size=2).cores
+    share = len(before) if has_launcher else whole_cores(cores)
 
     plan = tune(
         Places(tmp_path), batch_size=8, step_time_s=0.04, local_world_size=given, budget_s=3.0
     )
 
     assert os.sched_getaffinity(0) == before
-    assert plan.cores == pytest.approx(read_machine({}, local_world_size=2).cores)
+    assert plan.cores == pytest.approx(cores)
     seen = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
     of_workers = {cores for pid, cores in seen.items() if pid != str(os.getpid())}
     assert of_workers == {share}
@@ -97,7 +96,7 @@ def test_what_is_found_for_two_ranks_is_what_two_ranks_start_with() -> None:
     assert found[-1].key != key_of(recipe, 8, read_machine({}))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the model would compute on the GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Lightning would take the GPU: no refusal")
 def test_a_step_that_computes_on_all_ranks_cores_says_nothing_of_one_rank() -> None:
     net = make_net(lightning.pytorch)
 

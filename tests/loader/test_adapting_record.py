@@ -38,6 +38,8 @@ class Pictures(Dataset[Tensor]):
 
 
 class Slow(Pictures):
+    """Samples that one worker cannot make in time for a step of next to nothing."""
+
     def __getitem__(self, index: int) -> Tensor:
         time.sleep(0.01)
         return super().__getitem__(index)

@@ -41,7 +41,7 @@ def test_it_is_as_many_as_asked_for_of_those_there_are(affinity: set[int], count
     assert len(share) == min(count, len(affinity))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is bound to cores")
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system binds a process to cores")
 def test_a_share_of_this_machine_is_as_many_cores_as_it_says() -> None:
     machine = read_machine({}, local_world_size=2)
 

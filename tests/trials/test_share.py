@@ -10,7 +10,9 @@ import pytest
 from lightning_fastdata.machine import Machine, read_machine, whole_cores
 from lightning_fastdata.trials.share import on_share_of_cores
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there anybody is bound")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="no other system binds a process to cores"
+)
 
 
 def half() -> Machine:
